@@ -1,0 +1,1 @@
+"""Training losses, each with its paper's equation numbers."""

@@ -1,0 +1,1 @@
+"""Codecs: one file per backbone, all behind codecs/base.py."""

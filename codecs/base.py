@@ -1,0 +1,103 @@
+"""The contract of a codec: a signal to codes and back, around quantizers that it is handed and knows nothing about."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple, final
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from ..quantizers.base import Codes, Maker, Quantized, Quantizer, Tables
+
+__all__ = ["Coded", "Codec", "Maker"]
+
+
+class Coded(NamedTuple):
+    """A decoded signal and what each quantizer made of its latents, in the order of codec.quantizers."""
+
+    signal: Tensor
+    quantized: tuple[Quantized, ...]
+
+
+class Codec(LightningModule, ABC):
+    """A backbone plug-in. It is handed make_quantizer(channels, share), called once per quantizer it needs."""
+
+    paper: ClassVar[str] = ""
+    domain: ClassVar[str]  # "stimulation" | "waveform" | "image" | "vector"
+    causal: ClassVar[bool] = False
+    stride: int = 1  # samples of the signal per latent position
+    lookahead: int = 0  # samples of the signal an output waits for beyond its own position
+    phases: tuple[str, ...] = ("",)  # child modules trained one after another
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}  # further names: constructor options
+    default_bitrate: ClassVar[float | None] = None  # measured kbit/s when a quantizer leaves the rate open
+
+    @property
+    @abstractmethod
+    def quantizers(self) -> tuple[Quantizer, ...]:
+        """Every quantizer, in the order of its streams."""
+
+    @abstractmethod
+    def forward(self, signal: Tensor) -> Coded:
+        """Analyse, quantize, synthesise. In eval mode the signal equals decode(encode(signal))."""
+
+    @abstractmethod
+    def decode(self, codes: Codes, shape: tuple[int, ...]) -> Tensor:
+        """The signal from codes and its shape (without B) alone."""
+
+    def tables(self, known: Codes) -> Tables:
+        """Entropy model of the next group of streams; each quantizer's own unless a codec knows better."""
+        begin = 0
+        for quantizer in self.quantizers:
+            end = begin + len(quantizer.alphabet)
+            if known.shape[1] < end:
+                return quantizer.tables(known[:, begin:])
+            begin = end
+        raise ValueError(f"{known.shape[1]} streams are known already; the codec has no more")
+
+    # -- final ------------------------------------------------------------------------------------------------------
+
+    @property
+    @final
+    def alphabet(self) -> tuple[int | None, ...]:
+        """Symbols per stream, over all quantizers."""
+        return tuple(size for quantizer in self.quantizers for size in quantizer.alphabet)
+
+    @final
+    def positions(self, shape: tuple[int, ...]) -> int:
+        """Latent positions T of a signal of this shape (without B)."""
+        return -(-shape[-1] // self.stride)
+
+    @final
+    @torch.no_grad()
+    def encode(self, signal: Tensor) -> Codes:
+        """The codes of every stream."""
+        return torch.cat([quantized.codes for quantized in self(signal).quantized], dim=1)
+
+    @final
+    def split(self, codes: Codes) -> tuple[Codes, ...]:
+        """Codes of every stream -> codes per quantizer."""
+        return codes.split([len(quantizer.alphabet) for quantizer in self.quantizers], dim=1)
+
+    @final
+    def update(self, coded: Coded, progress: float) -> None:
+        """Hand each quantizer in training what it quantized, once after every optimiser step."""
+        for quantizer, quantized in zip(self.quantizers, coded.quantized, strict=True):
+            if quantizer.training and not quantizer.bypass:
+                quantizer.update(quantized.source, quantized.codes, progress)
+
+    @final
+    @torch.no_grad()
+    def fit(self, signal: Tensor) -> None:
+        """Start every quantizer in training from the unquantized latents of training signals; ends the bypass."""
+        for position, quantizer in enumerate(self.quantizers):  # earlier stages quantize while later ones are fitted
+            if not quantizer.training:
+                continue
+            quantizer.bypass = True
+            quantizer.fit(self(signal).quantized[position].source)
+            quantizer.bypass = False
+
+    @final
+    def fit_tables(self, codes: Codes) -> None:
+        """Fit every quantizer's coding tables on training codes."""
+        for quantizer, part in zip(self.quantizers, self.split(codes), strict=True):
+            quantizer.fit_tables(part)

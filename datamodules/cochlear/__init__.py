@@ -1,0 +1,1 @@
+"""The cochlear front end: ACE stimulation patterns, their inverse, the sine vocoder, the cache."""

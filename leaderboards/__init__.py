@@ -1,0 +1,1 @@
+"""What is made of many runs: records, statistics, tables, the gate's comparison."""

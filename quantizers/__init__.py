@@ -1,0 +1,1 @@
+"""Quantizers: one file per method, all behind quantizers/base.py."""

@@ -1,0 +1,211 @@
+"""The contract of a quantizer: C real numbers per position to S integers and back, each position alone.
+
+x "B C T" -> encode -> codes "B S T" -> (entropy coder, file) -> decode -> x_hat "B C T"
+
+Letters: B batch, C latent channels, T positions, S code streams, R noise rows.
+Invariants: every position is quantized alone; all randomness comes from draw(); a forward changes no state;
+state outside gradient descent changes only in fit() and update(); codebooks are Parameters.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, final
+
+import torch
+from jaxtyping import Float, Int
+from lightning import LightningModule
+from torch import Tensor
+
+Latents = Float[Tensor, "B C T"]
+Codes = Int[Tensor, "B S T"]
+Noise = Float[Tensor, "B R T"]
+Bits = Float[Tensor, "B T"]
+Scalar = Float[Tensor, ""]
+
+TABLE_BITS = 20  # integer probabilities of every table row add up to 2**20
+TABLE_TOTAL = 1 << TABLE_BITS
+ESCAPE_BITS = 32  # an escaped symbol follows as a raw signed integer of so many bits
+
+
+class Quantized(NamedTuple):
+    """What a quantizer made of one sequence of latents."""
+
+    latents: Latents  # decoded (eval) or their training surrogate
+    codes: Codes
+    loss: Scalar  # auxiliary loss, mean over positions, already weighted
+    bits: Bits  # per position: differentiable where the method has a density, else nominal
+    source: Latents  # what came in, detached: fit() and update() learn from it
+
+
+class Tables(NamedTuple):
+    """Integer entropy model of one group of streams: symbol s of a position has counts[index, s - shift] / 2**20."""
+
+    counts: Int[Tensor, "M K"]  # rows add up to 2**20, no entry is zero
+    index: Int[Tensor, "B S T"]  # which row
+    shift: Int[Tensor, "B S T"]  # the symbol that column 0 stands for
+    escape: bool  # the last column means: the symbol follows as a raw integer
+
+
+def integer_counts(histogram: Tensor) -> Tensor:
+    """Scale non-negative counts (..., K) to integers that add up to 2**20 exactly with none zero (float64, CPU)."""
+    weights = histogram.detach().to("cpu", torch.float64)
+    size = weights.shape[-1]
+    if size > TABLE_TOTAL // 2:
+        raise ValueError(f"a table of {size} symbols is too long; at most {TABLE_TOTAL // 2}")
+    weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-300)
+    counts = 1 + (weights * (TABLE_TOTAL - size)).floor().to(torch.int64)
+    largest = counts.argmax(-1, keepdim=True)  # takes what flooring left over
+    rest = TABLE_TOTAL - counts.sum(-1, keepdim=True)
+    return counts.scatter_add(-1, largest, rest)
+
+
+class Quantizer(LightningModule, ABC):
+    """A bottleneck plug-in. A method writes alphabet, encode, decode, surrogate and what else of the hooks it needs."""
+
+    paper: ClassVar[str] = ""
+    table_counts: Tensor
+    table_sizes: Tensor
+    table_origins: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels={channels} must be at least 1")
+        self.channels = channels
+        self.bypass = False  # the trainer's unquantized warm-up
+        for name in ("table_counts", "table_sizes", "table_origins"):
+            self.register_buffer(name, torch.zeros(0, dtype=torch.int64))
+
+    # -- what a method writes ---------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def alphabet(self) -> tuple[int | None, ...]:
+        """Symbols per stream; None = any integer, escape-coded where the table ends."""
+
+    @abstractmethod
+    def encode(self, latents: Latents, noise: Noise) -> Codes:
+        """Hard codes. No gradient, no .item(), no boolean mask (it runs under vmap)."""
+
+    @abstractmethod
+    def decode(self, codes: Codes, noise: Noise) -> Latents:
+        """Latents of the codes; differentiable in the codebook."""
+
+    @abstractmethod
+    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
+        """What training puts in place of decode(encode(latents)); pure; the gradient reaches the input."""
+
+    @property
+    def noise_rows(self) -> int:
+        """R, the rows of noise a position needs in the present mode."""
+        return 0
+
+    def random(self, batch: int, positions: int, start: int) -> Noise:
+        """The noise itself; uniform on (-1/2, 1/2) unless a method says otherwise."""
+        return torch.rand(batch, self.noise_rows, positions, dtype=self.float_type, device=self.device) - 0.5
+
+    def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
+        """Auxiliary loss (already weighted) and bits per position, once per whole sequence. Default: none, nominal."""
+        nominal = latents.new_full((latents.shape[0], latents.shape[2]), self.nominal_bits)
+        return latents.new_zeros(()), nominal
+
+    def fit(self, latents: Latents) -> None:  # noqa: B027
+        """Where a codebook starts, or is: called once with training latents."""
+
+    def update(self, latents: Latents, codes: Codes, progress: float) -> None:  # noqa: B027
+        """State outside gradient descent, after each optimiser step; progress runs from 0 to 1."""
+
+    def tables(self, known: Codes) -> Tables:
+        """Entropy model of the next group of streams, given those already known. Default: one static row a stream."""
+        stream = known.shape[1]
+        row, shift, escape = self._static_row(stream)
+        shape = (known.shape[0], 1, known.shape[2])
+        index = torch.zeros(shape, dtype=torch.int64)
+        return Tables(row[None], index, torch.full_like(index, shift), escape)
+
+    def fit_tables(self, codes: Codes) -> None:
+        """Fit the coding tables on training codes. Default: one histogram a stream, one added to every count."""
+        rows, origins = [], []
+        for stream, size in enumerate(self.alphabet):
+            symbols = codes[:, stream].reshape(-1).cpu()
+            origin = int(symbols.min()) if size is None and len(symbols) else 0
+            length = int(symbols.max()) - origin + 2 if size is None and len(symbols) else (size or 1)
+            rows.append(integer_counts(torch.bincount(symbols - origin, minlength=length) + 1))
+            origins.append(origin)
+        self.table_counts = torch.cat(rows).to(torch.int64)
+        self.table_sizes = torch.tensor([len(row) for row in rows])
+        self.table_origins = torch.tensor(origins)
+
+    @classmethod
+    def for_rate(cls, channels: int, bits: float, **fixed: Any) -> dict[str, Any]:
+        """Constructor options that spend `bits` per position, given those fixed. ValueError names the nearest rate."""
+        raise ValueError(f"{cls.__name__} has no rate to choose; leave --bitrate out")
+
+    # -- final ------------------------------------------------------------------------------------------------------
+
+    @property
+    @final
+    def float_type(self) -> torch.dtype:
+        """The dtype of the parameters (float32 without any)."""
+        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+
+    @property
+    @final
+    def nominal_bits(self) -> float:
+        """Bits per position with fixed-length codes; infinite for an open alphabet."""
+        sizes = [float("inf") if size is None else float(size) for size in self.alphabet]
+        return float(torch.tensor(sizes, dtype=torch.float64).log2().sum())
+
+    @final
+    def draw(self, batch: int, positions: int, start: int = 0) -> Noise:
+        """All randomness of `positions` positions from position `start` on, drawn before any loop."""
+        if self.noise_rows == 0 or self.bypass:
+            return torch.zeros(batch, 0, positions, dtype=self.float_type, device=self.device)
+        return self.random(batch, positions, start)
+
+    @final
+    def step(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
+        """One frame or all positions at once: the surrogate in training, decode(encode) in evaluation."""
+        if self.bypass:
+            return latents, torch.zeros(
+                latents.shape[0], len(self.alphabet), latents.shape[2], dtype=torch.int64, device=latents.device
+            )
+        with torch.autocast(latents.device.type, enabled=False):  # bfloat16 would change 5-8 % of the codes
+            latents = latents.to(self.float_type)
+            if self.training:
+                return self.surrogate(latents, noise)
+            codes = self.encode(latents, noise)
+            return self.decode(codes, noise), codes
+
+    @final
+    def collect(self, latents: Latents, quantized: Latents, codes: Codes) -> Quantized:
+        """Close a sequence whose positions went through step()."""
+        if self.bypass:
+            nothing = latents.new_zeros(latents.shape[0], latents.shape[2])
+            return Quantized(quantized, codes, latents.new_zeros(()), nothing, latents.detach())
+        with torch.autocast(latents.device.type, enabled=False):
+            loss, bits = self.objective(latents.to(self.float_type), quantized, codes)
+        return Quantized(quantized, codes, loss, bits, latents.detach())
+
+    @final
+    def forward(self, latents: Latents) -> Quantized:
+        """Quantize all positions at once."""
+        quantized, codes = self.step(latents, self.draw(latents.shape[0], latents.shape[2]))
+        return self.collect(latents, quantized, codes)
+
+    def _static_row(self, stream: int) -> tuple[Tensor, int, bool]:
+        size = self.alphabet[stream]
+        if len(self.table_sizes) == 0:  # not fitted: uniform, or all escaped
+            return integer_counts(torch.ones(size or 1)), 0, size is None
+        ends = self.table_sizes.cumsum(0)
+        row = self.table_counts[int(ends[stream] - self.table_sizes[stream]) : int(ends[stream])]
+        return row.cpu(), int(self.table_origins[stream]), size is None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("table_counts", "table_sizes", "table_origins"):  # tables grow when they are fitted
+            if prefix + name in state_dict:
+                setattr(self, name, torch.zeros_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+Maker = Callable[[int, float], Quantizer]  # (channels, share of the codec's rate) -> a quantizer

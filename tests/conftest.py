@@ -1,0 +1,24 @@
+"""Shared by all tests: real data where it is at hand, and type-checked shapes when CODECBENCH_TYPECHECK=1."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+if os.environ.get("CODECBENCH_TYPECHECK") == "1":
+    from jaxtyping import install_import_hook
+
+    install_import_hook("codecbench", "beartype.beartype")
+
+
+def _real_data(name: str) -> Path:
+    root = Path(os.environ.get("CODECBENCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / name
+    if not root.is_dir():
+        pytest.skip(f"{name} is not at hand; set CODECBENCH_TEST_DATA to the folder that holds it")
+    return root
+
+
+@pytest.fixture(scope="session")
+def librispeech_root() -> Path:
+    """The folder LibriSpeech/, in the corpus's own layout."""
+    return _real_data("LibriSpeech")
