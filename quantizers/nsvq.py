@@ -1,0 +1,58 @@
+"""NSVQ: noise substitution in vector quantization (Vali and Backstrom, IEEE Access 2022).
+
+Training replaces the quantization error by noise of exactly its weighted norm (eq. 9):
+
+    x_hat' = x + ||w * (x - c)|| / ||v|| * v / w,    v ~ N(0, I)
+
+The gradient reaches the chosen codeword c and the input x through the norm, so no auxiliary loss is needed. Test time
+is plain vector quantization. The codeword is the nearest under the weighted distance (eq. 7). Idle codewords are
+replaced (III-C); with mean squared error on plain vectors this is the only way in which the method differs from
+straight-through training of the codebook. Not to be confused with the "non-stationary VQ" of 2026.
+Deviation: the replacement schedule is a function of the training's progress alone, not tuned per application.
+"""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .base import Codes, Latents, Noise
+from .vector import Initialisation, VectorQuantizer
+
+
+@final
+class NSVQ(VectorQuantizer):
+    """Noise substitution; `weights` are w, one per channel (default: all 1). Raises ValueError where they do not fit."""
+
+    paper = "Vali & Backstrom 2022, doi:10.1109/ACCESS.2022.3147670"
+
+    def __init__(
+        self,
+        channels: int,
+        codebook_bits: float = 6.0,
+        initialisation: Initialisation = "kmeans",
+        replacement: float = 0.1,
+        weights: list[float] | None = None,
+    ) -> None:
+        super().__init__(channels, codebook_bits, initialisation, replacement)
+        if weights is not None:
+            if len(weights) != channels or min(weights) <= 0:
+                raise ValueError(f"weights={weights} must be {channels} positive numbers, one per channel")
+            self.metric.copy_(torch.tensor(weights))
+
+    @property
+    def noise_rows(self) -> int:
+        return self.channels if self.training else 0
+
+    def random(self, batch: int, positions: int, start: int) -> Noise:
+        return torch.randn(batch, self.channels, positions, dtype=self.float_type, device=self.device)
+
+    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
+        codes = self.encode(latents, noise)
+        weights = self.metric[:, None]
+        error = _norm(weights * (latents - self.decode(codes, noise)))
+        return latents + error / _norm(noise) * noise / weights, codes  # eq. 9
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1, keepdim=True)  # its gradient at 0 is 0

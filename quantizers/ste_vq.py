@@ -1,0 +1,42 @@
+"""Straight-through vector quantization with codebook and commitment loss, as in VQ-VAE (arXiv:1711.00937, eq. 3).
+
+Forward: the nearest codeword. Backward: the gradient is copied to the input (straight-through, arXiv:1308.3432).
+
+    loss = ||sg(x) - c||^2 + commitment * ||x - sg(c)||^2,  each the mean over positions and channels
+"""
+
+from typing import final
+
+from .base import Bits, Codes, Latents, Noise, Scalar
+from .vector import Initialisation, VectorQuantizer
+
+
+@final
+class StraightThroughVQ(VectorQuantizer):
+    """Straight-through VQ; `commitment` is beta of the paper, `loss_weight` scales both terms against the codec's loss."""
+
+    paper = "van den Oord et al. 2017, arXiv:1711.00937"
+
+    def __init__(
+        self,
+        channels: int,
+        codebook_bits: float = 6.0,
+        initialisation: Initialisation = "kmeans",
+        replacement: float = 0.1,
+        commitment: float = 0.25,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(channels, codebook_bits, initialisation, replacement)
+        self.commitment = commitment
+        self.loss_weight = loss_weight
+
+    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
+        codes = self.encode(latents, noise)
+        return latents + (self.decode(codes, noise) - latents).detach(), codes
+
+    def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
+        codewords = self.decode(codes, latents[:, :0])
+        codebook_loss = (latents.detach() - codewords).square().mean()
+        commitment_loss = (latents - codewords.detach()).square().mean()
+        _, bits = super().objective(latents, quantized, codes)
+        return self.loss_weight * (codebook_loss + self.commitment * commitment_loss), bits

@@ -1,0 +1,139 @@
+"""What every vector quantizer shares: nearest codeword, start of the codebook, replacement of idle codewords.
+
+Initialisation and replacement are policies that a method takes or leaves, so that a comparison changes one thing at a
+time. A method writes `surrogate` and, where it has them, its auxiliary loss or its own update.
+"""
+
+import math
+from abc import ABC
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .base import Codes, Latents, Noise, Quantizer
+
+Initialisation = Literal["kmeans", "samples", "normal"]
+
+MAX_BITS = 16.0
+FIRST_REPLACEMENT, GROWTH, LAST_REPLACEMENT = 0.01, 1.35, 0.8  # shares of the training: often early, never at the end
+FIT_VECTORS = 256  # k-means sees at most so many vectors per codeword
+
+
+class VectorQuantizer(Quantizer, ABC):
+    """One codebook of round(2**codebook_bits) codewords for all C channels of a position.
+
+    Args:
+        channels: C.
+        codebook_bits: log2 of the codebook's size; 1 to 16, need not be whole.
+        initialisation: where the codebook starts when `fit` is called: k-means, random training latents, or N(0, 1).
+        replacement: a codeword used in less than this share of the batches since the last replacement is replaced by
+            a more active one plus small noise (arXiv DOI 10.1109/ACCESS.2022.3147670, III-C); 0 never replaces.
+    """
+
+    def __init__(
+        self, channels: int, codebook_bits: float = 6.0, initialisation: Initialisation = "kmeans", replacement: float = 0.1
+    ) -> None:
+        super().__init__(channels)
+        if not 1.0 <= codebook_bits <= MAX_BITS:
+            raise ValueError(f"codebook_bits={codebook_bits} must lie between 1 and {MAX_BITS:g}")
+        if not 0.0 <= replacement < 1.0:
+            raise ValueError(f"replacement={replacement} must be a share of the batches: at least 0 and below 1")
+        self.size = round(2**codebook_bits)
+        self.initialisation = initialisation
+        self.replacement = replacement
+        self.codebook = nn.Parameter(torch.randn(self.size, channels))
+        self.register_buffer("metric", torch.ones(channels))  # weights w of the distance ||w * (x - c)||
+        self.register_buffer("batches_used", torch.zeros(self.size, dtype=torch.int64))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("replacements", torch.zeros((), dtype=torch.int64))
+
+    metric: Tensor
+    batches_used: Tensor
+    batches: Tensor
+    replacements: Tensor
+
+    @property
+    @final
+    def alphabet(self) -> tuple[int | None, ...]:
+        return (self.size,)
+
+    @final
+    def encode(self, latents: Latents, noise: Noise) -> Codes:
+        vectors = latents.detach().transpose(1, 2) * self.metric
+        codewords = self.codebook.detach() * self.metric
+        scores = codewords.square().sum(-1) / 2 - vectors @ codewords.T  # half the squared distance, less |x|^2 / 2
+        return scores.argmin(-1).unsqueeze(1)
+
+    @final
+    def decode(self, codes: Codes, noise: Noise) -> Latents:
+        return nn.functional.embedding(codes[:, 0], self.codebook).transpose(1, 2)
+
+    @final
+    @torch.no_grad()
+    def fit(self, latents: Latents) -> None:
+        """Start the codebook from "B C T" training latents; NaN or fewer vectors than needed raise ValueError."""
+        vectors = latents.transpose(1, 2).reshape(-1, self.channels)
+        if not torch.isfinite(vectors).all():
+            raise ValueError("the latents hold NaN or infinity: training diverged; lower the learning rate")
+        if self.initialisation == "normal":
+            start = torch.randn_like(self.codebook)
+        else:
+            start = self._spread(vectors)
+        self.place(start)
+
+    def place(self, codewords: Tensor) -> None:
+        """Put the whole codebook at "K C" codewords."""
+        self.codebook.copy_(codewords)
+
+    def update(self, latents: Latents, codes: Codes, progress: float) -> None:
+        """Count use and, on schedule, replace idle codewords."""
+        self.batches_used += torch.zeros_like(self.batches_used).index_fill_(0, codes.reshape(-1).unique(), 1)
+        self.batches += 1
+        due = FIRST_REPLACEMENT * GROWTH ** int(self.replacements)
+        if self.replacement > 0 and due <= progress <= LAST_REPLACEMENT:
+            idle = self.batches_used < self.replacement * self.batches
+            self._replace(idle)
+            self.batches_used.zero_()
+            self.batches.zero_()
+            self.replacements += 1 + int(math.log(max(progress / due, 1.0), GROWTH))
+
+    def move(self, targets: Tensor, donors: Tensor, noise: Tensor) -> None:
+        """Put codewords `targets` (indices) beside codewords `donors`."""
+        self.codebook[targets] = self.codebook[donors] + noise
+
+    @classmethod
+    def for_rate(cls, channels: int, bits: float, **fixed: Any) -> dict[str, Any]:
+        """One codebook of 2**bits codewords."""
+        if not 1.0 <= bits <= MAX_BITS:
+            nearest = min(max(bits, 1.0), MAX_BITS)
+            raise ValueError(f"one codebook spends 1 to {MAX_BITS:g} bit per position, not {bits:g}; nearest: {nearest:g}")
+        return {"codebook_bits": bits}
+
+    @torch.no_grad()
+    def _replace(self, idle: Tensor) -> None:
+        targets, active = idle.nonzero()[:, 0], (~idle).nonzero()[:, 0]
+        if len(targets) == 0 or len(active) == 0:
+            return
+        donors = active[torch.randint(len(active), (len(targets),), device=active.device)]
+        spread = self.codebook[active].std(0, correction=0)
+        noise = 1e-3 * spread * torch.randn(len(targets), self.channels, device=spread.device, dtype=spread.dtype)
+        self.move(targets, donors, noise)
+
+    def _spread(self, vectors: Tensor) -> Tensor:
+        """K codewords from training vectors: k-means, or distinct random ones; repeated with noise where too few."""
+        chosen = torch.randperm(len(vectors))[: max(self.size, FIT_VECTORS * self.size)]
+        vectors = vectors[chosen.to(vectors.device)]
+        if len(vectors) <= self.size:
+            repeated = vectors[torch.arange(self.size, device=vectors.device) % len(vectors)]
+            return repeated + 1e-3 * vectors.std(0, correction=0) * torch.randn_like(repeated)
+        if self.initialisation == "samples":
+            return vectors[: self.size]
+        from sklearn.cluster import MiniBatchKMeans  # imported where used: one second
+
+        seed = int(torch.randint(2**31 - 1, ()))
+        means = MiniBatchKMeans(self.size, batch_size=max(1024, 4 * self.size), n_init=1, random_state=seed)
+        means.fit((vectors * self.metric).double().cpu().numpy())
+        centres = torch.from_numpy(np.asarray(means.cluster_centers_)).to(vectors)
+        return centres / self.metric
