@@ -1,0 +1,79 @@
+"""Intelligibility and quality of one decoded signal against its reference; NaN where a measure is undefined.
+
+No function raises for what is in the signals, and none changes their level: PESQ aligns levels itself, ViSQOL brings
+the decoded signal to the level of the reference and finds speech where that exceeds about -16 dBFS for 10 ms.
+"""
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# visqol sets this where it is imported first; under numba's own choice, GNU OpenMP, a later fork would die
+os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
+
+SAMPLE_RATE = 16_000  # Hz, of PESQ-WB and of ViSQOL's speech mode
+VISQOL_MODEL = "speech mode, polynomial mapping"  # for the record: the lattice mapping scores 1.7 lower on average
+
+
+def stoi(reference: ArrayLike, decoded: ArrayLike, rate: int = SAMPLE_RATE, extended: bool = False) -> float:
+    """STOI (Taal et al., 2011) or extended STOI (Jensen and Taal, 2016), computed by pystoi at 10 kHz.
+
+    NaN below 30 frames (0.4 s) of speech, where pystoi returns 1e-5.
+    """
+    from pystoi import stoi as pystoi
+
+    with warnings.catch_warnings(), _fixed_noise():
+        warnings.simplefilter("error", RuntimeWarning)
+        return _score(lambda x, y: pystoi(x, y, rate, extended), reference, decoded)
+
+
+def pesq_wb(reference: ArrayLike, decoded: ArrayLike) -> float:
+    """Wideband PESQ (ITU-T P.862.2) of 16 kHz signals, MOS-LQO; NaN where it finds no utterance."""
+    from pesq import pesq
+
+    return _score(lambda x, y: pesq(SAMPLE_RATE, x, y, "wb"), reference, decoded)
+
+
+def visqol_speech(reference: ArrayLike, decoded: ArrayLike) -> float:
+    """ViSQOL v3 (Chinen et al., 2020) of 16 kHz signals by VISQOL_MODEL, MOS-LQO. Not safe in several threads."""
+    return _score(lambda x, y: _visqol().measure_from_arrays(x, y, sample_rate=SAMPLE_RATE).moslqo, reference, decoded)
+
+
+@functools.cache
+def _visqol() -> Any:
+    from visqol import VisqolApi
+
+    api = VisqolApi()
+    api.create(mode="speech", use_lattice_model=False)  # left out, it depends on which packages are installed
+    return api
+
+
+def _score(
+    measure: Callable[[NDArray[np.float64], NDArray[np.float64]], float], reference: ArrayLike, decoded: ArrayLike
+) -> float:
+    signals = [np.asarray(signal, dtype=np.float64) for signal in (reference, decoded)]
+    if signals[0].shape != signals[1].shape or not all(
+        np.isfinite(signal).all() and signal.any() for signal in signals
+    ):
+        return float("nan")
+    try:
+        return float(measure(*signals))
+    except Exception:  # the libraries raise many kinds where a signal is too short or holds no speech
+        return float("nan")
+
+
+@contextmanager
+def _fixed_noise() -> Iterator[None]:
+    """The same noise each time: pystoi's ESTOI adds some from the global generator, heard where a signal is silent."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

@@ -1,0 +1,60 @@
+"""Scores of a decoded stimulation pattern: of the pattern itself, and of what the sine vocoder makes of it."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...datamodules.cochlear.ace import AceConfig
+from ...datamodules.cochlear.vocoder import vocode
+from .audio import pesq_wb, stoi, visqol_speech
+
+Pattern = Float[Tensor, "22 T"]  # negative where a band is not stimulated
+
+
+def band_selection_error(reference: Pattern, decoded: Pattern) -> float:
+    """Share of the bands of all frames that are stimulated in one of the two patterns only; NaN if not finite."""
+    if reference.shape != decoded.shape or not (reference.isfinite().all() and decoded.isfinite().all()):
+        return float("nan")
+    return float(((reference >= 0) != (decoded >= 0)).double().mean())
+
+
+def pattern_rmse(reference: Pattern, decoded: Pattern) -> float:
+    """Root mean square error over the bands stimulated in the reference, 1 being the dynamic range; NaN if none is."""
+    if reference.shape != decoded.shape:
+        return float("nan")
+    error = (decoded - reference)[reference >= 0]
+    return float(error.double().square().mean().sqrt())
+
+
+def score_stimulation(
+    clean: Float[Tensor, " N"], pattern: Pattern, decoded: Pattern, config: AceConfig
+) -> dict[str, float]:
+    """Every metric of a decoded pattern, given the uncoded one and the clean signal at 16 kHz that it came from.
+
+    vstoi, vestoi: the vocoded decoded pattern against the clean signal; stoi, estoi, pesq_wb, visqol: against the
+    vocoded uncoded pattern, with one gain for both that brings the latter to a peak of 1 (ViSQOL depends on level).
+    """
+    clean, pattern, decoded = clean.detach().cpu(), pattern.detach().cpu(), decoded.detach().cpu()
+    uncoded, coded = (_audible(each, len(clean), config) for each in (pattern, decoded))
+    gain = 1 / uncoded.abs().max()
+    uncoded, coded = uncoded * gain, coded * gain
+    vstoi, vstoi_uncoded = stoi(clean, coded), stoi(clean, uncoded)
+    return {
+        "vstoi": vstoi,
+        "vstoi_uncoded": vstoi_uncoded,
+        "dvstoi": vstoi - vstoi_uncoded,
+        "vestoi": stoi(clean, coded, extended=True),
+        "stoi": stoi(uncoded, coded),
+        "estoi": stoi(uncoded, coded, extended=True),
+        "pesq_wb": pesq_wb(uncoded, coded),
+        "visqol": visqol_speech(uncoded, coded),
+        "band_selection_error": band_selection_error(pattern, decoded),
+        "pattern_rmse": pattern_rmse(pattern, decoded),
+    }
+
+
+def _audible(pattern: Pattern, samples: int, config: AceConfig) -> Tensor:
+    """The vocoded pattern, NaN where there is nothing to vocode."""
+    if pattern.shape[-1] == 0 or samples == 0:
+        return torch.full((max(samples, 1),), torch.nan)
+    return vocode(pattern[None], samples, config)[0]
