@@ -20,37 +20,31 @@ from ..quantizers.base import Quantizer
 UNSELECTED = -0.1  # a band that is not stimulated
 
 
-def postprocess(raw: Tensor) -> Tensor:
+def postprocess(raw: Tensor, out: Tensor | None = None) -> Tensor:
     """Decoder output -> pattern: below 0 is not selected, above 1 is full scale."""
-    return torch.where(raw < 0, UNSELECTED, raw.clamp(max=1.0))
+    return nn.functional.threshold_(torch.clamp(raw, max=1.0, out=out), -torch.finfo(raw.dtype).tiny, UNSELECTED)
 
 
 class Weights(NamedTuple):
-    """The two MLPs with their first layers split into own-input and feedback parts; matrices are (out, in)."""
+    """The two MLPs, their first layers split by what comes in; matrices are (out, in)."""
 
-    own: Tensor  # encoder, first layer, from p_n
-    feedback: Tensor  # encoder's and decoder's first layers stacked, from h_n
+    encoder_own: Tensor  # from p_n
+    encoder_past: Tensor  # from h_n
     encoder_bias: Tensor
     encoder: list[tuple[Tensor, Tensor]]  # further layers (weight, bias); the last is linear
-    latent: Tensor  # decoder, first layer, from z^_n
+    decoder_own: Tensor  # from z^_n
+    decoder_past: Tensor  # from h_n
     decoder_bias: Tensor
     decoder: list[tuple[Tensor, Tensor]]
 
 
 def split_weights(encoder: nn.Sequential, decoder: nn.Sequential, bands: int, latent_dim: int) -> Weights:
     """Views of the two MLPs' parameters, as the loop wants them."""
-    first, *encoder_rest = [layer for layer in encoder if isinstance(layer, nn.Linear)]
-    start, *decoder_rest = [layer for layer in decoder if isinstance(layer, nn.Linear)]
-    feedback = torch.cat([first.weight[:, bands:], start.weight[:, latent_dim:]])
-    return Weights(
-        first.weight[:, :bands],
-        feedback,
-        first.bias,
-        [(layer.weight, layer.bias) for layer in encoder_rest],
-        start.weight[:, :latent_dim],
-        start.bias,
-        [(layer.weight, layer.bias) for layer in decoder_rest],
-    )
+    parts: list[Any] = []
+    for network, own in ((encoder, bands), (decoder, latent_dim)):
+        first, *rest = [layer for layer in network if isinstance(layer, nn.Linear)]
+        parts += [first.weight[:, :own], first.weight[:, own:], first.bias, [(layer.weight, layer.bias) for layer in rest]]
+    return Weights(*parts)
 
 
 class Trace(NamedTuple):
@@ -65,71 +59,69 @@ class Trace(NamedTuple):
     decoder: list[Tensor]
 
 
-def _mlp(hidden: Tensor, layers: list[tuple[Tensor, Tensor]], kept: list[Tensor]) -> Tensor:
-    """The layers after the first: tanh between them, linear at the end; hidden activations go to `kept`."""
-    kept.append(hidden)
-    for weight, bias in layers[:-1]:
-        hidden = torch.addmm(bias, hidden, weight.T).tanh_()
-        kept.append(hidden)
-    weight, bias = layers[-1]
-    return torch.addmm(bias, hidden, weight.T)
+class _Network:
+    """One MLP, run frame by frame into buffers "T B width" that keep every activation."""
+
+    def __init__(self, past: Tensor, layers: list[tuple[Tensor, Tensor]], start: Tensor) -> None:
+        frames, batch, _ = start.shape
+        self.past = past.T.contiguous()
+        self.layers = [(weight.T.contiguous(), bias) for weight, bias in layers]
+        self.hidden = [start.new_empty(frames, batch, width) for width in [len(past), *(len(w) for w, _ in layers)]]
+        self.slots = [buffer.unbind(0) for buffer in self.hidden]
+
+    def frame(self, n: int, own: Tensor, history: Tensor) -> Tensor:
+        """`own` is the first layer's product of the frame's own input, bias included."""
+        slots = self.slots
+        value = torch.addmm(own, history, self.past, out=slots[0][n]).tanh_()
+        for (weight, bias), slot in zip(self.layers[:-1], slots[1:], strict=False):
+            value = torch.addmm(bias, value, weight, out=slot[n]).tanh_()
+        weight, bias = self.layers[-1]
+        return torch.addmm(bias, value, weight, out=slots[-1][n])
 
 
-def new_history(batch: int, frames: int, bands: int, feedback: int, like: Tensor) -> Tensor:
-    """Room for R + T frames of `bands`, side by side, all unselected."""
-    return like.new_full((batch, (feedback + frames) * bands), UNSELECTED)
+class _History:
+    """All post-processed frames side by side, R unselected ones first: frame n writes one slot and sees R of them."""
 
-
-def synthesise(weights: Weights, product: Tensor, quantized: Tensor, kept: list[Tensor]) -> Tensor:
-    """Decoder MLP of one frame; `product` is the feedback product of both networks."""
-    own = torch.addmm(weights.decoder_bias, quantized, weights.latent.T)
-    return _mlp((own + product[:, len(weights.encoder_bias) :]).tanh_(), weights.decoder, kept)
+    def __init__(self, batch: int, frames: int, bands: int, feedback: int, like: Tensor) -> None:
+        self.columns = like.new_full((batch, (feedback + frames) * bands), UNSELECTED)
+        self.seen = self.columns.unfold(1, feedback * bands, bands).unbind(1)
+        self.slots = self.columns.split(bands, 1)[feedback:]
 
 
 @torch.no_grad()
 def run_loop(pattern: Tensor, noise: Tensor, weights: Weights, quantizer: Quantizer, feedback: int) -> Trace:
     """The loop itself, without a graph; `pattern` is "T B M"."""
     frames, batch, bands = pattern.shape
-    own = pattern @ weights.own.T + weights.encoder_bias
-    history = new_history(batch, frames, bands, feedback, pattern)
-    turn = weights.feedback.T.contiguous()
-    width = len(weights.encoder_bias)
-    raws, latents, quantizeds, codes = [], [], [], []
-    encoder: list[list[Tensor]] = []
-    decoder: list[list[Tensor]] = []
+    own = (pattern.contiguous() @ weights.encoder_own.T + weights.encoder_bias).unbind(0)
+    encoder = _Network(weights.encoder_past, weights.encoder, pattern)
+    decoder = _Network(weights.decoder_past, weights.decoder, pattern)
+    history = _History(batch, frames, bands, feedback, pattern)
+    from_latent, bias = weights.decoder_own.T.contiguous(), weights.decoder_bias
+    step = quantizer.stepper(noise)
+    quantized, codes = [], []
     for n in range(frames):
-        product = history[:, n * bands : (n + feedback) * bands] @ turn
-        encoder.append([])
-        decoder.append([])
-        z = _mlp((own[n] + product[:, :width]).tanh_(), weights.encoder, encoder[-1])
-        zq, code = quantizer.step(z.unsqueeze(2), noise[:, :, n : n + 1])
-        raw = synthesise(weights, product, zq[:, :, 0], decoder[-1])
-        history[:, (n + feedback) * bands : (n + feedback + 1) * bands] = postprocess(raw)
-        raws.append(raw)
-        latents.append(z)
-        quantizeds.append(zq[:, :, 0])
+        past = history.seen[n]
+        value, code = step(encoder.frame(n, own[n], past), n)
+        postprocess(decoder.frame(n, torch.addmm(bias, value, from_latent), past), out=history.slots[n])
+        quantized.append(value)
         codes.append(code)
-    return Trace(
-        torch.stack(raws),
-        torch.stack(latents),
-        torch.stack(quantizeds),
-        torch.cat(codes, 2),
-        history,
-        [torch.stack(layer) for layer in zip(*encoder, strict=True)],
-        [torch.stack(layer) for layer in zip(*decoder, strict=True)],
-    )
+    *encoder_hidden, latents = encoder.hidden
+    *decoder_hidden, raw = decoder.hidden
+    kept = (history.columns, encoder_hidden, decoder_hidden)
+    return Trace(raw, latents, torch.stack(quantized), torch.stack(codes, 2), *kept)
 
 
+@torch.no_grad()
 def synthesise_loop(quantized: Tensor, weights: Weights, bands: int, feedback: int) -> Tensor:
     """The decoder alone: "T B L" quantized latents -> post-processed frames "B M T", by the operations of `run_loop`."""
     frames, batch, _ = quantized.shape
-    history = new_history(batch, frames, bands, feedback, quantized)
-    turn = weights.feedback.T.contiguous()
-    for n in range(frames):
-        product = history[:, n * bands : (n + feedback) * bands] @ turn
-        raw = synthesise(weights, product, quantized[n], [])
-        history[:, (n + feedback) * bands : (n + feedback + 1) * bands] = postprocess(raw)
-    return history[:, feedback * bands :].reshape(batch, frames, bands).transpose(1, 2)
+    decoder = _Network(weights.decoder_past, weights.decoder, quantized)
+    history = _History(batch, frames, bands, feedback, quantized)
+    from_latent, bias = weights.decoder_own.T.contiguous(), weights.decoder_bias
+    for n, value in enumerate(quantized.unbind(0)):
+        own = torch.addmm(bias, value, from_latent)
+        postprocess(decoder.frame(n, own, history.seen[n]), out=history.slots[n])
+    return torch.stack(history.slots, 2)
 
 
 class FeedbackLoop(torch.autograd.Function):
@@ -142,53 +134,51 @@ class FeedbackLoop(torch.autograd.Function):
         """`tensors`: the weights as `pack` lays them out, then the quantizer's parameters."""
         weights = unpack(tensors, depth)
         trace = run_loop(pattern, noise, weights, quantizer, feedback)
-        ctx.save_for_backward(pattern, noise, *tensors)
-        ctx.trace, ctx.quantizer, ctx.feedback, ctx.depth = trace, quantizer, feedback, depth
+        # outputs kept on ctx itself would tie a knot that is never freed
+        hidden = (*trace.encoder, *trace.decoder)
+        ctx.save_for_backward(trace.raw, trace.latents, trace.quantized, trace.codes, trace.history, *hidden,
+                              pattern, noise, *tensors)  # fmt: skip
+        ctx.quantizer, ctx.feedback, ctx.depth = quantizer, feedback, depth
         ctx.mark_non_differentiable(trace.codes)
         return trace.raw, trace.latents, trace.quantized, trace.codes
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of every input, from those of raw, latents and quantized."""
-        pattern, noise, *tensors = ctx.saved_tensors
-        trace, feedback = ctx.trace, ctx.feedback
-        weights = unpack(tensors, ctx.depth)
-        parameters = tensors[5 + 4 * ctx.depth :]
-        rebuilt, z, jacobians = _quantizer_jacobians(ctx.quantizer, trace.latents, noise)
-        encoder_grads, decoder_grads, quantized_grads = _reverse(weights, trace, jacobians, grads, feedback)
-        inner = _parameter_gradients(rebuilt, parameters, quantized_grads)
-        history = trace.history.unfold(1, feedback * pattern.shape[2], pattern.shape[2])[:, :-1].transpose(0, 1)
-        first = torch.cat([encoder_grads[0], decoder_grads[0]], 2)
+        feedback, depth = ctx.feedback, ctx.depth
+        saved, hidden, rest = ctx.saved_tensors[:5], ctx.saved_tensors[5 : 5 + 2 * depth], ctx.saved_tensors[5 + 2 * depth :]
+        trace = Trace(*saved, list(hidden[:depth]), list(hidden[depth:]))
+        pattern, noise, *tensors = rest
+        weights = unpack(tensors, depth)
+        parameters = tensors[6 + 4 * depth :]
+        rebuilt, jacobians = _quantizer_jacobians(ctx.quantizer, trace.latents, noise)
+        encoder, decoder, quantized = _reverse(weights, trace, jacobians, grads, feedback)
+        inner = _parameter_gradients(rebuilt, parameters, quantized)
+        width = pattern.shape[2]
+        past = trace.history.unfold(1, feedback * width, width)[:, :-1].transpose(0, 1)
         packed = [
-            _outer(encoder_grads[0], pattern),
-            _outer(first, history),
-            encoder_grads[0].sum((0, 1)),
-            *_layer_gradients(encoder_grads[1:], trace.encoder),
-            _outer(decoder_grads[0], trace.quantized),
-            decoder_grads[0].sum((0, 1)),
-            *_layer_gradients(decoder_grads[1:], trace.decoder),
+            *_first_layer(encoder[0], pattern, past),
+            *_further_layers(encoder[1:], trace.encoder),
+            *_first_layer(decoder[0], trace.quantized, past),
+            *_further_layers(decoder[1:], trace.decoder),
         ]
-        into_pattern = encoder_grads[0] @ weights.own if ctx.needs_input_grad[0] else None
+        into_pattern = encoder[0] @ weights.encoder_own if ctx.needs_input_grad[0] else None
         return into_pattern, None, None, None, None, *packed, *inner
 
 
 def pack(weights: Weights) -> list[Tensor]:
     """The weights in one flat list."""
-    encoder = [tensor for layer in weights.encoder for tensor in layer]
-    decoder = [tensor for layer in weights.decoder for tensor in layer]
-    return [
-        weights.own, weights.feedback, weights.encoder_bias, *encoder, weights.latent, weights.decoder_bias, *decoder,
-    ]  # fmt: skip
+    flat: list[Tensor] = []
+    for part in weights:
+        flat += [part] if isinstance(part, Tensor) else [tensor for layer in part for tensor in layer]
+    return flat
 
 
 def unpack(tensors: Any, depth: int) -> Weights:
     """The inverse of `pack`; `depth` layers follow the first one in each network."""
-    own, feedback, encoder_bias, *rest = tensors
-    encoder, rest = rest[: 2 * depth], rest[2 * depth :]
-    latent, decoder_bias, *decoder = rest[: 2 + 2 * depth]
-    return Weights(
-        own, feedback, encoder_bias, _pairs(encoder), latent, decoder_bias, _pairs(decoder)
-    )  # fmt: skip
+    half = 3 + 2 * depth
+    encoder, decoder = tensors[:half], tensors[half : 2 * half]
+    return Weights(*encoder[:3], _pairs(encoder[3:]), *decoder[:3], _pairs(decoder[3:]))
 
 
 def _pairs(tensors: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -199,21 +189,25 @@ def _outer(grads: Tensor, inputs: Tensor) -> Tensor:
     return grads.flatten(0, 1).T @ inputs.flatten(0, 1)
 
 
-def _layer_gradients(grads: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+def _first_layer(grads: Tensor, own: Tensor, past: Tensor) -> list[Tensor]:
+    return [_outer(grads, own), _outer(grads, past), grads.sum((0, 1))]
+
+
+def _further_layers(grads: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
     return [g for grad, value in zip(grads, inputs, strict=True) for g in (_outer(grad, value), grad.sum((0, 1)))]
 
 
-def _quantizer_jacobians(quantizer: Quantizer, latents: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _quantizer_jacobians(quantizer: Quantizer, latents: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """The quantizer over all positions with a graph, and d quantized[c] / d latent[k] as "T B c k"."""
     with torch.enable_grad():
-        z = latents.permute(1, 2, 0).detach().requires_grad_()
+        z = latents.detach().permute(1, 2, 0).contiguous().requires_grad_()
         quantized, _ = quantizer.step(z, noise)
         rows = []
         for channel in range(z.shape[1]):
             pick = torch.zeros_like(quantized)
             pick[:, channel] = 1
             rows.append(_gradient_or_zero(quantized, z, pick))
-    return quantized, z, torch.stack(rows, 1).permute(3, 0, 1, 2).contiguous()
+    return quantized, torch.stack(rows, 1).permute(3, 0, 1, 2).contiguous()
 
 
 def _gradient_or_zero(output: Tensor, source: Tensor, cotangent: Tensor) -> Tensor:
@@ -232,37 +226,43 @@ def _parameter_gradients(rebuilt: Tensor, parameters: list[Tensor], cotangent: T
     return [next(found) if p.requires_grad else None for p in parameters]
 
 
-def _back(grad: Tensor, layers: list[tuple[Tensor, Tensor]], hidden: list[Tensor], slopes: list[list[Tensor]]) -> Tensor:
-    """Gradient at an MLP's output -> at its first pre-activation; pre-activation gradients go to `slopes`, last first."""
-    for (weight, _), value in zip(reversed(layers), reversed(hidden), strict=True):
-        slopes[0].append(grad)
-        slopes = slopes[1:]
-        grad = (grad @ weight).mul_(1 - value * value)
-    slopes[0].append(grad)
-    return grad
+class _Reverse:
+    """One MLP backwards, frame by frame; keeps the gradient at every pre-activation, first layer first."""
+
+    def __init__(self, past: Tensor, layers: list[tuple[Tensor, Tensor]], hidden: list[Tensor], last: Tensor) -> None:
+        self.past = past
+        self.grads = [*(torch.empty_like(value) for value in hidden), torch.empty_like(last)]
+        values = [value.unbind(0) for value in hidden]
+        slots = [buffer.unbind(0) for buffer in self.grads]
+        self.last = slots[-1]
+        self.steps = [(w, slots[i], values[i]) for i, (w, _) in reversed(list(enumerate(layers)))]
+
+    def frame(self, n: int, grad: Tensor, into_past: Tensor) -> Tensor:
+        """`grad` is what reached the output slot self.last[n]; adds to the history's gradient."""
+        for weight, slots, values in self.steps:
+            torch.ops.aten.tanh_backward.grad_input(torch.mm(grad, weight), values[n], grad_input=slots[n])
+            grad = slots[n]
+        into_past.addmm_(grad, self.past)
+        return grad
 
 
 def _reverse(
     weights: Weights, trace: Trace, jacobians: Tensor, grads: tuple[Tensor, ...], feedback: int
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """The loop backwards: pre-activation gradients of each layer, first layer first, and those of the quantized latents."""
-    into_raw, into_latents, into_quantized = grads[:3]
-    frames, batch, bands = trace.raw.shape
-    passed = ((trace.raw >= 0) & (trace.raw <= 1)).to(trace.raw.dtype)  # where post-processing lets a gradient through
-    into_history = trace.history.new_zeros(trace.history.shape)
-    encoder: list[list[Tensor]] = [[] for _ in range(len(weights.encoder) + 1)]
-    decoder: list[list[Tensor]] = [[] for _ in range(len(weights.decoder) + 1)]
-    quantized: list[Tensor] = []
+    """The loop backwards: gradients at every pre-activation of both networks, and at the quantized latents."""
+    into_raw, into_latents, into_quantized = (grad.contiguous().unbind(0) for grad in grads[:3])
+    frames, _, bands = trace.raw.shape
+    passed = ((trace.raw >= 0) & (trace.raw <= 1)).to(trace.raw.dtype).unbind(0)  # what post-processing lets through
+    encoder = _Reverse(weights.encoder_past, weights.encoder, trace.encoder, trace.latents)
+    decoder = _Reverse(weights.decoder_past, weights.decoder, trace.decoder, trace.raw)
+    quantized = torch.empty_like(trace.quantized)
+    slots, maps = quantized.unsqueeze(2).unbind(0), jacobians.unbind(0)
+    history = torch.zeros_like(trace.history)
+    own, past = history.split(bands, 1)[feedback:], history.unfold(1, feedback * bands, bands).unbind(1)
     for n in reversed(range(frames)):
-        frame = into_history[:, (n + feedback) * bands : (n + feedback + 1) * bands]
-        grad = torch.addcmul(into_raw[n], passed[n], frame)
-        from_decoder = _back(grad, weights.decoder, [layer[n] for layer in trace.decoder], decoder)
-        zq = torch.addmm(into_quantized[n], from_decoder, weights.latent)
-        quantized.append(zq)
-        z = torch.baddbmm(into_latents[n].unsqueeze(1), zq.unsqueeze(1), jacobians[n])[:, 0]
-        from_encoder = _back(z, weights.encoder, [layer[n] for layer in trace.encoder], encoder)
-        past = into_history[:, n * bands : (n + feedback) * bands]
-        past.addmm_(torch.cat([from_encoder, from_decoder], 1), weights.feedback)
-    def in_order(layers: list[list[Tensor]]) -> list[Tensor]:
-        return [torch.stack(layer[::-1]) for layer in reversed(layers)]
-    return in_order(encoder), in_order(decoder), torch.stack(quantized[::-1])
+        grad = torch.addcmul(into_raw[n], passed[n], own[n], out=decoder.last[n])
+        grad = decoder.frame(n, grad, past[n])
+        torch.addmm(into_quantized[n], grad, weights.decoder_own, out=slots[n].squeeze(1))
+        grad = torch.add(into_latents[n], torch.bmm(slots[n], maps[n]).squeeze(1), out=encoder.last[n])
+        encoder.frame(n, grad, past[n])
+    return encoder.grads, decoder.grads, quantized

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..quantizers.base import Codes, Maker, Quantizer
 from .base import Coded, Codec
-from .feedback import FeedbackLoop, new_history, pack, postprocess, run_loop, split_weights, synthesise_loop
+from .feedback import UNSELECTED, FeedbackLoop, pack, postprocess, run_loop, split_weights, synthesise_loop
 
 WIDTHS = {2: (32, 16), 3: (32, 24, 16)}
 
@@ -116,8 +116,8 @@ class FRAE(Codec):
     def _eager(self, signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The reference: one frame after the other through autograd."""
         batch, bands, frames = signal.shape
-        start = new_history(batch, 0, bands, self.feedback, signal).split(bands, 1)
-        past, raws, latents, quantized, codes = list(start), [], [], [], []
+        past = [signal.new_full((batch, bands), UNSELECTED)] * self.feedback
+        raws, latents, quantized, codes = [], [], [], []
         for n in range(frames):
             history = past[-self.feedback :]
             z = self.encoder(torch.cat([signal[:, :, n], *history], 1))

@@ -170,12 +170,25 @@ class Quantizer(LightningModule, ABC):
             return latents, torch.zeros(
                 latents.shape[0], len(self.alphabet), latents.shape[2], dtype=torch.int64, device=latents.device
             )
-        with torch.autocast(latents.device.type, enabled=False):  # bfloat16 would change 5-8 % of the codes
-            latents = latents.to(self.float_type)
-            if self.training:
-                return self.surrogate(latents, noise)
-            codes = self.encode(latents, noise)
-            return self.decode(codes, noise), codes
+        if torch.is_autocast_enabled(latents.device.type):  # bfloat16 would change 5-8 % of the codes
+            with torch.autocast(latents.device.type, enabled=False):
+                return self.step(latents.to(self.float_type), noise)
+        if self.training:
+            return self.surrogate(latents, noise)
+        codes = self.encode(latents, noise)
+        return self.decode(codes, noise), codes
+
+    def stepper(self, noise: Noise) -> "Stepper":
+        """step() for one frame after another: (latents "B C", frame n) -> (latents "B C", codes "B S").
+
+        A loop without a graph may use it. Override it to hoist what no frame changes; it must equal step().
+        """
+
+        def one(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
+            quantized, codes = self.step(latents.unsqueeze(2), noise[:, :, n : n + 1])
+            return quantized.squeeze(2), codes.squeeze(2)
+
+        return one
 
     @final
     def collect(self, latents: Latents, quantized: Latents, codes: Codes) -> Quantized:
@@ -208,4 +221,5 @@ class Quantizer(LightningModule, ABC):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+Stepper = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 Maker = Callable[[int, float], Quantizer]  # (channels, share of the codec's rate) -> a quantizer

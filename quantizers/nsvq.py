@@ -11,6 +11,7 @@ straight-through training of the codebook. Not to be confused with the "non-stat
 Deviation: the replacement schedule is a function of the training's progress alone, not tuned per application.
 """
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -52,6 +53,15 @@ class NSVQ(VectorQuantizer):
         weights = self.metric[:, None]
         error = _norm(weights * (latents - self.decode(codes, noise)))
         return latents + error / _norm(noise) * noise / weights, codes  # eq. 9
+
+    def substitute(self, noise: Noise) -> Callable[[Tensor, Tensor, int], Tensor]:
+        directions = (noise / _norm(noise) / self.metric[:, None]).permute(2, 0, 1).contiguous()
+
+        def value(latents: Tensor, chosen: Tensor, n: int) -> Tensor:
+            error = (chosen - latents).mul_(self.metric).square_().sum(1, keepdim=True).sqrt_()
+            return torch.addcmul(latents, error, directions[n])
+
+        return value
 
 
 def _norm(vectors: Tensor) -> Tensor:

@@ -6,13 +6,14 @@ time. A method writes `surrogate` and, where it has them, its auxiliary loss or 
 
 import math
 from abc import ABC
+from collections.abc import Callable
 from typing import Any, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .base import Codes, Latents, Noise, Quantizer
+from .base import Codes, Latents, Noise, Quantizer, Stepper
 
 Initialisation = Literal["kmeans", "samples", "normal"]
 
@@ -69,6 +70,26 @@ class VectorQuantizer(Quantizer, ABC):
     @final
     def decode(self, codes: Codes, noise: Noise) -> Latents:
         return nn.functional.embedding(codes[:, 0], self.codebook).transpose(1, 2)
+
+    @final
+    def stepper(self, noise: Noise) -> Stepper:
+        if self.bypass:
+            return super().stepper(noise)
+        codebook = self.codebook.detach()
+        codewords = codebook * self.metric
+        half, turned = codewords.square().sum(-1) / 2, -(codewords * self.metric).T.contiguous()
+        substitute = self.substitute(noise) if self.training else None
+
+        def one(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
+            codes = torch.addmm(half, latents, turned).argmin(1)
+            chosen = codebook[codes]
+            return (chosen if substitute is None else substitute(latents, chosen, n)), codes.unsqueeze(1)
+
+        return one
+
+    def substitute(self, noise: Noise) -> Callable[[Tensor, Tensor, int], Tensor] | None:
+        """The surrogate's value for (latents, their codewords, frame n), where it is not the codeword itself."""
+        return None
 
     @final
     @torch.no_grad()
