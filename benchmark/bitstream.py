@@ -50,6 +50,11 @@ def fingerprint(module: nn.Module) -> bytes:
     return digest.digest()
 
 
+def header_bytes(samples: int) -> int:
+    """Bytes of the header of a signal of this length."""
+    return FIXED_BYTES + len(_varint(samples)) + 4
+
+
 def write(
     path: str | os.PathLike[str],
     source: Source,

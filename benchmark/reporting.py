@@ -1,0 +1,129 @@
+"""The record of a finished run."""
+
+import math
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..codecs.base import Codec
+from ..leaderboards.records import Record, Score
+from ..leaderboards.statistics import bootstrap_mean
+from .evaluation import Evaluation
+from .metrics.audio import VISQOL_MODEL
+from .metrics.base import METRICS
+from .spec import Spec
+from .tracks import Track
+
+LIBRARIES = ("torch", "lightning", "numpy", "codecbench", "constriction", "pystoi", "pesq", "visqol-python")
+MISSED = 0.05  # share of the asked bitrate
+
+
+def make_record(spec: Spec, codec: Codec, track: Track, evaluation: Evaluation, training: dict[str, Any]) -> Record:
+    """Everything that a leaderboard may show of a run."""
+    seconds = evaluation.seconds
+    return Record(
+        spec=spec.as_dict(),
+        hash=spec.hash,
+        name=spec.name,
+        track=track.name,
+        scores=_scores(evaluation.rows),
+        rate_kbps=_rates(spec, evaluation),
+        codebook=_codebook(evaluation),
+        complexity=_complexity(codec, track, seconds),
+        seconds={"train": training.pop("seconds"), **seconds},
+        environment=_environment(),
+        training=training,
+        files={"model": "model.safetensors", "items": "items.csv", "bitstreams": "bitstreams", "examples": "examples"},
+        notes=_notes(),
+    )
+
+
+def _scores(rows: list[dict[str, Any]]) -> dict[str, Score]:
+    scores = {}
+    for name in rows[0].keys() & METRICS.keys():
+        values = np.array([row[name] for row in rows], dtype=np.float64)
+        failed = int(np.isnan(values).sum())
+        metric = METRICS[name]
+        interval = bootstrap_mean(values)
+        scores[name] = Score(*interval, len(values) - failed, failed, metric.unit, metric.higher_is_better)
+    return scores
+
+
+def _rates(spec: Spec, evaluation: Evaluation) -> dict[str, Any]:
+    """Bits over seconds of the whole test set, in kbit/s."""
+    audio = evaluation.seconds["audio"]
+    rates: dict[str, Any] = {
+        kind: sum(row[f"{kind}_kbps"] * row["seconds"] for row in evaluation.rows) / audio
+        for kind in ("nominal", "entropy", "payload", "measured")
+    }
+    missed = spec.bitrate is not None and abs(rates["measured"] / spec.bitrate - 1) > MISSED
+    return rates | {"coder": spec.coder, "target": spec.bitrate, "missed": missed}
+
+
+def _codebook(evaluation: Evaluation) -> dict[str, Any]:
+    """Means and sums over streams, and the streams themselves."""
+    streams = [
+        dict(zip(use, values, strict=True)) for use in evaluation.codebook for values in zip(*use.values(), strict=True)
+    ]
+    closed = [stream for stream in streams if stream["size"] is not None]
+    return {
+        "perplexity": float(np.mean([stream["perplexity"] for stream in streams])),
+        "size": sum(stream["size"] for stream in closed),
+        "used": sum(stream["size"] - stream["dead"] for stream in closed),
+        "dead": sum(stream["dead"] for stream in closed),
+        "streams": streams,
+    }
+
+
+def _complexity(codec: Codec, track: Track, seconds: dict[str, float]) -> dict[str, Any]:
+    trained = sum(p.numel() for p in codec.parameters())
+    inside = sum(p.numel() for quantizer in codec.quantizers for p in quantizer.parameters())
+    return {
+        "parameters": trained,
+        "quantizer_parameters": inside,
+        "macs_per_second": _macs_per_second(codec, track),
+        "latency_s": codec.lookahead / track.signal_rate,
+        "realtime_factor": (seconds["encode"] + seconds["decode"]) / seconds["audio"],
+    }
+
+
+@torch.no_grad()
+def _macs_per_second(codec: Codec, track: Track) -> float:
+    """Multiply-accumulates of matrix products and convolutions, encoder and decoder, per second of signal."""
+    signal = track.validation_batch()[:1]
+    length = min(signal.shape[-1], math.ceil(track.signal_rate))
+    with FlopCounterMode(display=False) as counter:
+        codes = codec.encode(signal[..., :length])
+        codec.decode(codes, tuple(signal[0, ..., :length].shape))
+    return counter.get_total_flops() / 2 * track.signal_rate / length
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": 1,
+        "visqol": VISQOL_MODEL,
+        **{library: version(library) for library in LIBRARIES},
+    }
+
+
+def _cpu() -> str:
+    """The CPU's model, as the operating system names it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            facts = dict(line.split(":", 1) for line in lines if ":" in line)
+        pieces = {key.strip(): value.strip() for key, value in facts.items()}
+        return f"{pieces['model name']} family {pieces['cpu family']} model {pieces['model']}"
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()
+
+
+def _notes() -> list[str]:
+    return ["pesq_wb and visqol compare vocoded audio: diagnostics outside their validated use, not ranked"]

@@ -1,0 +1,196 @@
+"""One run from spec to record, and a grid of them.
+
+spec -> train -> model.safetensors -> encode the test set to files -> decode them with a fresh model -> score -> record
+"""
+
+import contextlib
+import shutil
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track as progress_bar
+from safetensors.torch import load_file, save_file
+
+from ..codecs.base import Codec
+from ..leaderboards import records
+from ..leaderboards.plots import rate_score, training_curve
+from ..leaderboards.records import Record
+from ..leaderboards.tables import terminal_table
+from ..quantizers.base import Quantizer
+from .errors import UserError
+from .evaluation import evaluate
+from .plugins import lookup
+from .reporting import make_record
+from .spec import Choice, Spec, build_codec, build_corpus, build_quantizer, make_specs
+from .tracking import wandb_logger
+from .tracks import Track, track_of
+from .training import TrainingModule, converged, train
+
+MODEL, SPEC, RECORD = "model.safetensors", "spec.yaml", records.RECORD_FILE
+TABLE_FRAMES = 1600  # positions per training crop from which the coding tables are fitted
+TABLE_CROPS = 64
+
+
+def run(quantizer: Any = "nsvq", codec: Any = "frae", *, output_dir: Path | str = "runs", **options: Any) -> Any:
+    """The Python form of `benchmark run`: names or classes; `options` as in make_specs, and force, wandb, quiet.
+
+    Returns the record, or a list of them where several were asked for. UserError and DataError say what cannot be.
+    """
+    force, wandb = options.pop("force", False), options.pop("wandb", None)
+    console = Console(quiet=options.pop("quiet", False))
+    specs = make_specs(quantizer, codec, options.pop("data", None), **options)
+    found = run_grid(specs, Path(output_dir), force, wandb, console)
+    return found[0] if len(found) == 1 else found
+
+
+def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None, console: Console) -> list[Record]:
+    """Every run that has not finished yet, then one table and where the files are."""
+    _writable(output_dir)
+    found = []
+    for number, spec in enumerate(specs, 1):
+        console.print(f"[bold]{number}/{len(specs)}[/] {spec.name}", highlight=False)
+        found.append(run_one(spec, output_dir / spec.name, force, wandb, console))
+    console.print(terminal_table(found))
+    if len(found) > 1:
+        with contextlib.suppress(ValueError):  # nothing to plot
+            rate_score(found, output_dir / "rate.png")
+            console.print(f"plot: {output_dir / 'rate.png'}", highlight=False, soft_wrap=True)
+    for record in found:
+        console.print(f"files: {output_dir / record.name}", highlight=False, soft_wrap=True)
+    return found
+
+
+def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: Console) -> Record:
+    """One run in `folder`; a finished one is found, not repeated, an unfinished one goes on where it stopped."""
+    finished = folder / RECORD
+    if finished.exists() and not force:
+        console.print(f"  finished before: {finished} (--force runs it anew)", highlight=False, soft_wrap=True)
+        return records.read(finished)
+    if force:
+        shutil.rmtree(folder, ignore_errors=True)
+    _writable(folder)
+    records.write_whole(folder / SPEC, spec.to_yaml())
+    corpus = build_corpus(spec.data)
+    weight = spec.training.band_selection_weight
+    codec = make_codec(spec, domain_rate(spec))
+    with _steady(spec.seed):
+        track = track_of(codec.domain, corpus, spec.ace, weight, _watched(console))
+        codec, module, seconds = _trained(spec, codec, track, folder, wandb, console)
+    evaluation = evaluate(load_model(folder, spec), codec, track, folder, spec.coder, _watched(console))
+    training = _training_summary(module, spec, seconds, folder)
+    record = make_record(spec, codec, track, evaluation, training)
+    records.write_items(folder / "items.csv", evaluation.rows)
+    records.write(record, finished)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return record
+
+
+def domain_rate(spec: Spec) -> float:
+    """Samples per second of the signal that the codec of a spec codes."""
+    return spec.ace.frame_rate  # the only domain with data yet is "stimulation"
+
+
+def make_codec(spec: Spec, signal_rate: float) -> Codec:
+    """A fresh codec of a spec, quantizers included. UserError where the parts do not fit or the bitrate cannot be met."""
+    cls, _ = lookup("codecs", spec.codec.name)
+    stride = getattr(cls, "stride", 1)
+
+    def make(channels: int, share: float) -> Quantizer:
+        choice = spec.quantizer
+        if spec.bitrate is not None:
+            bits = spec.bitrate * 1000 * stride / signal_rate * share
+            choice = Choice(choice.name, _options_for(choice, channels, bits))
+        return build_quantizer(choice, channels)
+
+    torch.manual_seed(spec.seed)
+    return build_codec(spec.codec, make)
+
+
+def load_model(folder: Path, spec: Spec | None = None) -> Codec:
+    """The trained codec of a run's folder, in eval mode. UserError where there is none."""
+    try:
+        spec = spec or Spec.from_yaml((folder / SPEC).read_text(encoding="utf-8"))
+        state = load_file(folder / MODEL)
+    except OSError as error:
+        raise UserError(f"{folder}: not a finished run ({error.strerror or error}); train it first") from error
+    codec = make_codec(spec, domain_rate(spec))
+    codec.load_state_dict(state)
+    return codec.eval()
+
+
+def _options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
+    cls, _ = lookup("quantizers", choice.name)
+    try:
+        chosen = cls.for_rate(channels, bits, **choice.options)  # type: ignore[attr-defined]
+    except ValueError as error:
+        raise UserError(f"--bitrate: {choice.name}: {error}") from error
+    both = sorted(chosen.keys() & choice.options.keys())
+    if both:
+        raise UserError(f"--bitrate and --quantizer.{both[0]} both fix the rate; leave one of them out")
+    return {**choice.options, **chosen}
+
+
+def _trained(
+    spec: Spec, codec: Codec, track: Track, folder: Path, wandb: str | None, console: Console
+) -> tuple[Codec, TrainingModule, float]:
+    begin = time.perf_counter()
+    logger = wandb_logger(wandb, folder, spec)
+    module = train(codec, track, spec.training, spec.seed, folder / "checkpoints", logger, bar=not console.quiet)
+    generator = torch.Generator().manual_seed(spec.seed)
+    crops = track.training_batch(TABLE_CROPS, TABLE_FRAMES, _numpy(generator))
+    codec.fit_tables(codec.encode(crops))
+    save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, folder / MODEL)
+    return codec, module, time.perf_counter() - begin
+
+
+def _numpy(generator: torch.Generator) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(int(torch.randint(2**31 - 1, (), generator=generator)))
+
+
+def _training_summary(module: TrainingModule, spec: Spec, seconds: float, folder: Path) -> dict[str, Any]:
+    steps = [step for step, _, _ in module.curve]
+    losses = [loss for _, loss, _ in module.curve]
+    if steps:
+        training_curve(steps, losses, folder / "training.png")
+    curve = {"step": steps, "validation_loss": losses, "quantized": [flag for _, _, flag in module.curve]}
+    flat = converged(module.curve, spec.training)
+    return {"converged": flat, "steps": spec.training.steps, "seconds": seconds, "curve": curve}
+
+
+@contextlib.contextmanager
+def _steady(seed: int) -> Iterator[None]:
+    """One thread (tiny matrices: two are slower), one seed, and Lightning's advice on other products left out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*num_workers.*")
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _watched(console: Console) -> Any:
+    def watched(what: Iterable[Any], description: str) -> Iterable[Any]:
+        return progress_bar(what, description=description, console=console, transient=True)
+
+    return watched
+
+
+def _writable(folder: Path) -> None:
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --output-dir") from error

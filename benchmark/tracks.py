@@ -1,0 +1,110 @@
+"""What a domain brings to a run: its signals, its training loss, its scores, and what one can listen to or look at."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from ..datamodules.base import SAMPLE_RATE, Corpus
+from ..datamodules.cochlear.ace import AceConfig, ace
+from ..datamodules.cochlear.patterns import cached_patterns
+from ..datamodules.cochlear.vocoder import vocode
+from ..leaderboards.plots import electrodogram
+from .errors import UserError
+from .losses.stimulation import band_selection_loss
+from .metrics.stimulation import score_stimulation
+
+Watched = Callable[[Iterable[Any], str], Iterable[Any]]  # a progress bar around what is being worked through
+
+
+class TestItem(NamedTuple):
+    """One test signal as the codec sees it, and the audio that it came from."""
+
+    name: str
+    signal: Tensor  # without B
+    clean: Tensor  # "N" at 16 kHz
+    seconds: float
+
+
+class Track(ABC):
+    """Signals, loss and scores of one domain."""
+
+    name: str
+    signal_rate: float  # samples of the codec's signal per second
+
+    @abstractmethod
+    def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
+        """Random crops of the training split, with B."""
+
+    @abstractmethod
+    def validation_batch(self) -> Tensor:
+        """The same crops of the validation split each time, with B."""
+
+    @abstractmethod
+    def test_items(self) -> Iterator[TestItem]:
+        """The test split, one item at a time."""
+
+    @abstractmethod
+    def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
+        """The distortion that training minimises."""
+
+    @abstractmethod
+    def score(self, item: TestItem, decoded: Tensor) -> dict[str, float]:
+        """Every metric of one decoded item."""
+
+    @abstractmethod
+    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
+        """Write what one can listen to and look at."""
+
+
+@final
+class CochlearTrack(Track):
+    """Stimulation patterns of the ACE front end."""
+
+    name = "cochlear"
+    VALIDATION_CROPS, VALIDATION_FRAMES = 64, 400
+
+    def __init__(self, corpus: Corpus, config: AceConfig, alpha: float, watched: Watched | None = None) -> None:
+        self.corpus, self.config, self.alpha = corpus, config, alpha
+        self.signal_rate = config.frame_rate
+        self.patterns = cached_patterns(corpus, "train", config, progress=watched)
+        held_out = cached_patterns(corpus, "validation", config, progress=watched)
+        crops = held_out.crops(self.VALIDATION_CROPS, self.VALIDATION_FRAMES, np.random.default_rng(0))
+        self._validation = torch.from_numpy(crops)
+
+    def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
+        return torch.from_numpy(self.patterns.crops(batch_size, length, generator))
+
+    def validation_batch(self) -> Tensor:
+        return self._validation
+
+    def test_items(self) -> Iterator[TestItem]:
+        for item in self.corpus.items("test"):
+            clean = torch.from_numpy(self.corpus.load(item))
+            yield TestItem(item.name, ace(clean[None], self.config)[0], clean, len(clean) / SAMPLE_RATE)
+
+    def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
+        return band_selection_loss(signal, decoded, self.alpha)
+
+    def score(self, item: TestItem, decoded: Tensor) -> dict[str, float]:
+        return score_stimulation(item.clean, item.signal, decoded, self.config)
+
+    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
+        electrodogram(item.signal.numpy(), decoded.numpy(), self.signal_rate, folder / f"{item.name}.png", item.name)
+        samples = len(item.clean)
+        uncoded, coded = (vocode(pattern[None], samples, self.config)[0] for pattern in (item.signal, decoded))
+        gain = 0.9 / uncoded.abs().max().clamp_min(1e-9)  # one gain for both: their loudness can be compared
+        for kind, audio in (("uncoded", uncoded * gain), ("decoded", coded * gain), ("clean", item.clean)):
+            soundfile.write(folder / f"{item.name}.{kind}.wav", audio.clamp(-1, 1).numpy(), SAMPLE_RATE)
+
+
+def track_of(domain: str, corpus: Corpus, config: AceConfig, alpha: float, watched: Watched | None = None) -> Track:
+    """The track of a codec's domain. UserError where there is none yet."""
+    if domain != "stimulation":
+        raise UserError(f"no data and metrics for codecs of the domain {domain!r} yet; there are: stimulation")
+    return CochlearTrack(corpus, config, alpha, watched)

@@ -1,0 +1,174 @@
+"""The one training module of the suite: a codec, its loss, its schedule; quantizers are told what they need by it.
+
+steps:  |- warm-up: no quantizer -|- fit -|- quantizer in the loop, constant learning rate ... -|- cool-down to 0 -|
+Every step draws its data and its noise from (seed, step), so that a resumed run gives the same numbers.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..codecs.base import Codec
+from .spec import Training
+from .tracks import Track
+
+FIT_CROPS = 256  # training crops from whose latents codebooks start
+FLAT = 0.02  # a validation loss that falls by less than this share from one stretch to the next is flat
+
+
+class Steps(Dataset[Tensor]):
+    """Batch number `step` of a run; drawn from the seed and the step alone."""
+
+    def __init__(self, track: Track, training: Training, seed: int) -> None:
+        self.track, self.training, self.seed = track, training, seed
+
+    def __len__(self) -> int:
+        return self.training.steps
+
+    def __getitem__(self, step: int) -> Tensor:
+        generator = np.random.default_rng([self.seed, step])
+        return self.track.training_batch(self.training.batch_size, self.training.crop_frames, generator)
+
+
+class From:
+    """A sampler that goes on where a checkpoint stopped."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start, self.end = start, end
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.end))
+
+    def __len__(self) -> int:
+        return self.end
+
+
+class TrainingModule(LightningModule):
+    """Trains one codec on one track."""
+
+    def __init__(self, codec: Codec, track: Track, training: Training, seed: int) -> None:
+        super().__init__()
+        self.codec, self.track, self.training_options, self.seed = codec, track, training, seed
+        self.warmup_steps = round(training.warmup * training.steps)
+        self.curve: list[tuple[int, float, bool]] = []  # step, validation loss, quantized
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam, constant, then linearly to 0 over the cool-down."""
+        options = self.training_options
+        parameters = [p for p in self.codec.parameters() if p.requires_grad]
+        if not parameters:
+            return None
+        optimizer = torch.optim.Adam(parameters, lr=options.learning_rate)
+        last = max(1, round(options.cooldown * options.steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (options.steps - step) / last))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        """Seed the step; bring in the quantizers when the warm-up is over."""
+        step = self.global_step
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0]))
+        for quantizer in self.codec.quantizers:
+            quantizer.bypass = step < self.warmup_steps
+        if step == self.warmup_steps:
+            generator = np.random.default_rng([self.seed, self.training_options.steps + 1])
+            crops = self.track.training_batch(FIT_CROPS, self.training_options.crop_frames, generator)
+            self.codec.fit(crops.to(self.device))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Distortion plus the quantizers' own losses."""
+        coded = self.codec(batch)
+        distortion = self.track.loss(batch, coded.signal)
+        self.coded = coded
+        loss = distortion + sum(quantized.loss for quantized in coded.quantized)
+        self.log("train_loss", distortion, prog_bar=True)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        """State outside gradient descent, once after every optimiser step."""
+        done = (self.global_step - self.warmup_steps) / max(1, self.training_options.steps - self.warmup_steps)
+        self.codec.update(self.coded, min(max(done, 0.0), 1.0))
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Distortion of what evaluation would decode."""
+        coded = self.codec(batch)
+        loss = self.track.loss(batch, coded.signal)
+        quantized = not any(quantizer.bypass for quantizer in self.codec.quantizers)
+        self.curve.append((self.global_step, float(loss), quantized))
+        self.log("validation_loss", loss, prog_bar=True)
+        if quantized and self.logger is not None:
+            self._log_codebooks(coded.quantized)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The curve travels with the checkpoint."""
+        checkpoint["curve"] = [list(point) for point in self.curve]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the curve up again."""
+        self.curve = [(int(step), float(loss), bool(quantized)) for step, loss, quantized in checkpoint["curve"]]
+
+    def _log_codebooks(self, quantized: Any) -> None:
+        from .metrics.codes import perplexity
+
+        for number, part in enumerate(quantized):
+            for stream, symbols in enumerate(part.codes.unbind(1)):
+                self.log(f"perplexity_{number}_{stream}", perplexity(symbols))
+
+
+def converged(curve: list[tuple[int, float, bool]], training: Training) -> bool:
+    """Whether the quantized validation loss was flat before the cool-down.
+
+    Flat: from the third quarter of the constant-rate stretch to the last, its mean fell by less than 2 %.
+    """
+    begin, end = training.warmup * training.steps, (1 - training.cooldown) * training.steps
+    half, last = begin + (end - begin) / 2, begin + 3 * (end - begin) / 4
+    early = [loss for step, loss, quantized in curve if quantized and half < step <= last]
+    late = [loss for step, loss, quantized in curve if quantized and last < step <= end]
+    if not early or not late:
+        return False
+    return float(np.mean(late)) > (1 - FLAT) * float(np.mean(early))
+
+
+def train(
+    codec: Codec, track: Track, training: Training, seed: int, folder: Path, logger: Any = False, bar: bool = True
+) -> TrainingModule:
+    """Train in place, resuming from `folder`/last.ckpt where an earlier call was cut off; ends on the CPU, in eval mode."""
+    module = TrainingModule(codec, track, training, seed)
+    checkpoint = folder / "last.ckpt"
+    start = 0
+    if checkpoint.exists():
+        start = int(torch.load(checkpoint, weights_only=True, map_location="cpu")["global_step"])
+    callbacks: list[Callback] = [
+        ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=training.validate_every)
+    ]
+    if bar:
+        callbacks.append(TQDMProgressBar(refresh_rate=10))
+    trainer = Trainer(
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=1,
+        max_steps=training.steps,
+        max_epochs=-1,
+        val_check_interval=min(training.validate_every, training.steps),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        gradient_clip_val=training.gradient_clip,
+        callbacks=callbacks,
+        logger=logger,
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+    )
+    steps = DataLoader(Steps(track, training, seed), batch_size=None, sampler=From(start, training.steps))
+    held_out = DataLoader([track.validation_batch()], batch_size=None)
+    trainer.fit(module, steps, held_out, ckpt_path=checkpoint if start else None, weights_only=True)
+    codec.to("cpu").eval()
+    for quantizer in codec.quantizers:
+        quantizer.bypass = False
+    return module
