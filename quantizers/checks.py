@@ -101,7 +101,7 @@ def batch_size_does_not_matter(make: Make) -> None:
         alone = quantizer(latents[item : item + 1])
         demand(
             same(alone.codes, whole.codes[item : item + 1]) and close(alone.latents, whole.latents[item : item + 1]),
-            f"item {item} alone is quantized otherwise than in a batch; use no statistic of the batch, no noise per item",
+            f"item {item} alone is quantized otherwise than in a batch; no statistic of the batch, no noise per item",
         )
 
 
@@ -268,7 +268,7 @@ class _Whole(nn.Module):
 
 def _variants(parameter: Tensor) -> Tensor:
     stacked = torch.stack([parameter.detach()] * 3)
-    return stacked * (1 + 0.1 * seeded(torch.randn_like, stacked))
+    return stacked + 0.1 * stacked.abs().clamp_min(0.01) * seeded(torch.randn_like, stacked)
 
 
 def _check_fields(quantizer: Quantizer, out: Quantized, positions: int) -> None:
