@@ -1,0 +1,270 @@
+"""Every metric equals its outside reference on real speech, its hand-worked value, or is NaN where it is undefined."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from codecbench.benchmark.metrics import audio
+from codecbench.benchmark.metrics.audio import VISQOL_MODEL, pesq_wb, stoi, visqol_speech
+from codecbench.benchmark.metrics.base import METRICS
+from codecbench.benchmark.metrics.codes import (
+    codebook_use,
+    dead_codewords,
+    empirical_entropy,
+    perplexity,
+    used_fraction,
+)
+from codecbench.benchmark.metrics.stimulation import band_selection_error, pattern_rmse, score_stimulation
+from codecbench.datamodules.cochlear.ace import UNSELECTED, AceConfig, ace
+from codecbench.datamodules.cochlear.vocoder import vocode
+
+SAMPLE_RATE = 16_000
+MEASURES = {
+    "stoi": stoi,
+    "estoi": lambda reference, decoded: stoi(reference, decoded, extended=True),
+    "pesq_wb": pesq_wb,
+    "visqol": visqol_speech,
+}
+
+
+@pytest.fixture(scope="module")
+def speech(librispeech_root):
+    """Three excerpts of 2.5 s of three speakers, at -25 dBFS."""
+    files = sorted((librispeech_root / "train-clean-100").glob("*/*/*.flac"))[:60:20]
+    excerpts = [soundfile.read(file, start=SAMPLE_RATE, frames=40_000)[0] for file in files]
+    return [10 ** (-25 / 20) * (excerpt - excerpt.mean()) / excerpt.std() for excerpt in excerpts]
+
+
+def noisy(signal, snr_db=5.0):
+    noise = np.random.default_rng(0).standard_normal(len(signal))
+    return signal + noise * signal.std() * 10 ** (-snr_db / 20)
+
+
+# -- audio ------------------------------------------------------------------------------------------------------------
+
+
+def test_stoi_and_estoi_equal_pystoi(speech):
+    from pystoi import stoi as pystoi
+
+    for signal in speech:
+        assert stoi(signal, noisy(signal)) == pystoi(signal, noisy(signal), SAMPLE_RATE)
+        assert stoi(signal, noisy(signal), 10_000) == pystoi(signal, noisy(signal), 10_000)
+        estoi = stoi(signal, noisy(signal), extended=True)
+        assert estoi == pytest.approx(pystoi(signal, noisy(signal), SAMPLE_RATE, True), abs=1e-9)
+
+
+def test_pesq_equals_the_library(speech):
+    from pesq import pesq
+
+    for signal in speech:
+        assert pesq_wb(signal, noisy(signal)) == pesq(SAMPLE_RATE, signal, noisy(signal), "wb")
+
+
+def test_visqol_equals_the_library_with_the_polynomial_mapping(speech):
+    from visqol import VisqolApi
+
+    api = VisqolApi()
+    api.create(mode="speech", use_lattice_model=False)
+    for signal in speech:
+        expected = api.measure_from_arrays(signal, noisy(signal), SAMPLE_RATE).moslqo
+        assert visqol_speech(signal, noisy(signal)) == expected
+    assert "polynomial" in VISQOL_MODEL
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_more_noise_scores_lower_and_none_scores_best(name, speech):
+    scores = [MEASURES[name](speech[0], noisy(speech[0], snr)) for snr in (300, 20, 5)]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] == pytest.approx({"stoi": 1, "estoi": 1, "pesq_wb": 4.644, "visqol": 5}[name], abs=1e-3)
+
+
+def test_estoi_of_a_signal_with_silence_is_the_same_each_time(speech):
+    decoded = speech[0].copy()
+    decoded[10_000:30_000] = 0
+    np.random.seed(1)
+    first = stoi(speech[0], decoded, extended=True)
+    assert np.random.random() == np.random.RandomState(1).random()  # nobody else's generator moved
+    np.random.seed(2)
+    assert stoi(speech[0], decoded, extended=True) == first
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_cannot_be_scored_is_nan(name, speech):
+    measure, signal = MEASURES[name], speech[0]
+    silence, broken, endless = np.zeros_like(signal), signal.copy(), signal.copy()
+    broken[7], endless[7] = np.nan, np.inf
+    for decoded in (silence, broken, endless, signal[:-1], signal[None], np.zeros(0)):
+        assert math.isnan(measure(signal, decoded))
+        assert math.isnan(measure(decoded, signal))
+    for samples in (0, 1, 1600):
+        assert math.isnan(measure(signal[:samples], signal[:samples]))
+
+
+def test_stoi_below_its_thirty_frames_is_nan_not_pystois_constant(speech):
+    from pystoi import stoi as pystoi
+
+    short = speech[0][:5000]
+    with pytest.warns(RuntimeWarning, match="Not enough"):
+        assert pystoi(short, short, SAMPLE_RATE) == 1e-5
+    assert math.isnan(stoi(short, short))
+
+
+def test_long_signals_are_scored_apart_by_the_same_pesq(speech, monkeypatch):
+    expected = pesq_wb(speech[0], noisy(speech[0]))
+    monkeypatch.setattr(audio, "PESQ_SAFE_SAMPLES", 0)
+    assert pesq_wb(speech[0], noisy(speech[0])) == expected
+
+
+def test_more_utterances_than_pesq_can_hold_are_nan_and_do_not_end_the_process():
+    time = np.arange(40 * SAMPLE_RATE) / SAMPLE_RATE
+    bursts = np.random.default_rng(0).standard_normal(len(time)) * (0.1 * (time % 0.5 < 0.25) + 1e-5)
+    assert math.isnan(pesq_wb(bursts, noisy(bursts, 30)))
+
+
+def test_numba_survives_a_fork_after_visqol():
+    script = """
+import os
+from codecbench.benchmark.metrics import audio
+import numba, numpy
+@numba.njit(parallel=True)
+def total(x):
+    result = 0.0
+    for i in numba.prange(len(x)):
+        result += x[i]
+    return result
+total(numpy.ones(10))
+if os.fork() == 0:
+    os._exit(int(total(numpy.ones(10))))
+print(os.waitstatus_to_exitcode(os.wait()[1]), numba.threading_layer())
+"""
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert output.split() == ["10", "workqueue"]
+
+
+# -- stimulation patterns ---------------------------------------------------------------------------------------------
+
+
+def pattern_of(*columns):
+    """A pattern whose lowest bands are given frame by frame and whose other bands are not stimulated."""
+    pattern = torch.full((22, len(columns)), UNSELECTED)
+    for frame, values in enumerate(columns):
+        pattern[: len(values), frame] = torch.tensor(values)
+    return pattern
+
+
+def test_band_selection_error_of_hand_worked_patterns():
+    reference = pattern_of([0.5, 0.0, -0.1], [0.2, -0.1, -0.1])
+    decoded = pattern_of([0.1, -0.1, -0.1], [0.2, 0.0, 0.9])  # one lost, two invented of 44
+    assert band_selection_error(reference, reference) == 0
+    assert band_selection_error(reference, decoded) == pytest.approx(3 / 44)
+
+
+def test_pattern_rmse_counts_the_stimulated_bands_of_the_reference_alone():
+    reference = pattern_of([0.5, 0.0], [0.3])
+    decoded = pattern_of([0.2, -0.1, 1.0], [0.3, 0.7])  # errors 0.3, 0.1, 0
+    assert pattern_rmse(reference, decoded) == pytest.approx(math.sqrt(0.10 / 3))
+
+
+def test_pattern_metrics_that_are_undefined_are_nan():
+    silent, loud = pattern_of([], []), pattern_of([0.5], [0.5])
+    assert math.isnan(pattern_rmse(silent, loud))
+    for measure in (pattern_rmse, band_selection_error):
+        assert math.isnan(measure(loud, loud * torch.nan))
+        assert math.isnan(measure(loud, loud[:, :1]))
+        assert math.isnan(measure(loud[:, :0], loud[:, :0]))
+
+
+def test_score_stimulation_compares_each_score_with_its_own_reference(speech):
+    config = AceConfig()
+    clean = torch.from_numpy(speech[0]).float()
+    pattern = ace(clean[None], config)[0]
+    decoded = torch.where(pattern >= 0, (pattern * 4).round() / 4, pattern)
+    decoded[:3] = UNSELECTED
+    scores = score_stimulation(clean, pattern, decoded, config)
+    uncoded, coded = (vocode(each[None], len(clean), config)[0].numpy() for each in (pattern, decoded))
+    peak = np.abs(uncoded).max()
+    assert list(scores) == list(METRICS)
+    expected = {
+        "vstoi": stoi(speech[0], coded),
+        "vstoi_uncoded": stoi(speech[0], uncoded),
+        "dvstoi": stoi(speech[0], coded) - stoi(speech[0], uncoded),
+        "vestoi": stoi(speech[0], coded, extended=True),
+        "stoi": stoi(uncoded, coded),
+        "estoi": stoi(uncoded, coded, extended=True),
+        "pesq_wb": pesq_wb(uncoded, coded),
+        "visqol": visqol_speech(uncoded / peak, coded / peak),
+        "band_selection_error": band_selection_error(pattern, decoded),
+        "pattern_rmse": pattern_rmse(pattern, decoded),
+    }
+    assert scores == pytest.approx(expected, abs=1e-5)
+    assert scores["dvstoi"] < -0.01
+    assert 0.6 < scores["vstoi_uncoded"] < 0.95
+
+
+def test_an_uncoded_pattern_scored_against_itself_is_perfect(speech):
+    clean = torch.from_numpy(speech[1]).float()
+    pattern = ace(clean[None])[0]
+    scores = score_stimulation(clean, pattern, pattern.clone(), AceConfig())
+    assert scores["dvstoi"] == scores["band_selection_error"] == scores["pattern_rmse"] == 0
+    assert scores["stoi"] == pytest.approx(1) == scores["estoi"]
+    assert scores["visqol"] == pytest.approx(5)
+
+
+def test_score_stimulation_never_raises(speech):
+    clean = torch.from_numpy(speech[0][:8000]).float()
+    pattern = ace(clean[None])[0]
+    silent, broken = torch.full_like(pattern, UNSELECTED), torch.full_like(pattern, torch.nan)
+    cases = [(clean, pattern, bad) for bad in (silent, broken, pattern[:, :0])]
+    cases += [(clean * 0, silent, silent), (clean[:0], pattern[:, :0], pattern[:, :0]), (clean, broken, pattern)]
+    for case in cases:
+        scores = score_stimulation(*case, AceConfig())
+        assert list(scores) == list(METRICS)
+        assert math.isnan(scores["stoi"])
+
+
+# -- codes ------------------------------------------------------------------------------------------------------------
+
+
+def test_use_of_a_hand_worked_stream():
+    symbols = torch.tensor([0, 0, 0, 0, 1, 1, 5, 5])  # 1/2, 1/4, 1/4
+    assert empirical_entropy(symbols) == 1.5
+    assert perplexity(symbols) == pytest.approx(2**1.5)
+    assert dead_codewords(symbols, 8) == 5
+    assert used_fraction(symbols, 8) == 3 / 8
+
+
+def test_use_of_the_extremes():
+    assert perplexity(torch.full((9,), 3)) == 1
+    assert perplexity(torch.arange(64).repeat(3)) == pytest.approx(64)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert math.isnan(perplexity(nothing))
+    assert dead_codewords(nothing, 4) == 4
+
+
+def test_nothing_is_dead_or_used_up_in_an_open_alphabet():
+    symbols = torch.tensor([-7, 100_000])
+    assert math.isnan(dead_codewords(symbols, None))
+    assert math.isnan(used_fraction(symbols, None))
+    assert empirical_entropy(symbols) == 1
+
+
+def test_codebook_use_is_by_stream():
+    codes = torch.tensor([[[0, 1, 0, 1], [2, 2, 2, 2]]])
+    assert codebook_use(codes, (2, 4)) == {
+        "entropy": [1.0, 0.0],
+        "perplexity": [2.0, 1.0],
+        "dead": [0.0, 3.0],
+        "used_fraction": [1.0, 0.25],
+    }
+
+
+def test_every_metric_is_declared_under_its_own_name():
+    assert all(name == metric.name for name, metric in METRICS.items())
+    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == [
+        "band_selection_error",
+        "pattern_rmse",
+    ]
