@@ -8,7 +8,7 @@ from ...datamodules.cochlear.ace import AceConfig
 from ...datamodules.cochlear.vocoder import vocode
 from .audio import pesq_wb, stoi, visqol_speech
 
-Pattern = Float[Tensor, "22 T"]  # negative where a band is not stimulated
+Pattern = Float[Tensor, "22 _"]  # T frames, negative where a band is not stimulated; other lengths of a pair give NaN
 
 
 def band_selection_error(reference: Pattern, decoded: Pattern) -> float:
