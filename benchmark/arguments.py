@@ -1,0 +1,247 @@
+"""From text to options: what the command line and run files say, typed by the constructors of the plug-ins."""
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from .errors import UserError
+from .plugins import nearest
+
+GROUPS = ("quantizer", "codec", "data", "training", "ace")
+HANDED_OVER = {"quantizer": {"channels"}, "codec": {"make_quantizer"}}  # arguments that are nobody's options
+RECIPES = Path(__file__).parent / "recipes"
+PLAIN_KEYS = ("seed", "bitrate", "coder")
+DERIVED_KEYS = ("data_fingerprint", "plugins", "version", "hash")  # what a run's spec.yaml says beyond its options
+
+
+class UnknownOptionError(UserError):
+    """A plug-in lacks an option; the line lists those it has."""
+
+
+class Named(NamedTuple):
+    """A plug-in's name and the options that are its own in a grid."""
+
+    name: str
+    options: dict[str, Any]
+
+
+def named(text: str) -> list[Named]:
+    """Read "nsvq:codebook_bits=8,replacement=0,fem": a comma before `option=` goes on with the same plug-in."""
+    parts: list[Named] = []
+    for token in re.split(r",(?![^\[{]*[\]}])", text):  # not within [1, 2]
+        name, colon, rest = token.partition(":")
+        if "=" in name:  # no new name
+            name, colon, rest = "", ":", token
+        if name.strip():
+            parts.append(Named(name.strip(), {}))
+        if colon:
+            option, equals, value = rest.partition("=")
+            if not (parts and option.strip() and equals):
+                raise UserError(f"{text!r} cannot be read at {token!r}; write name:option=value,option=value,name")
+            parts[-1].options[option.strip()] = value
+        elif not name.strip():
+            raise UserError(f"{text!r} lacks a name between its commas")
+    return parts
+
+
+def seeds(value: int | str | Iterable[int | str]) -> list[int]:
+    """Seeds of 3, "0,1" or "0:5" (0 to 4), or of several of these."""
+    found: list[int] = []
+    for text in _pieces(value):
+        match = re.fullmatch(r"(\d+)(?::(\d+))?", text)
+        if match is None:
+            raise UserError(f"--seed {text} is no seed; write 0 or 0,1 or 0:5 (which leaves 5 out)")
+        first, end = int(match[1]), int(match[2] or int(match[1]) + 1)
+        if end <= first:
+            raise UserError(f"--seed {text} is empty; the second number must be above the first")
+        found += range(first, end)
+    return list(dict.fromkeys(found))
+
+
+def bitrates(value: float | str | Iterable[float | str] | None) -> list[float | None]:
+    """Bitrates in measured kbit/s of 2.4, "2.4,4.8" or several of these; [None] where none is asked for."""
+    found: list[float | None] = []
+    for text in _pieces(value):
+        rate = None if text == "None" else _number(text)
+        if rate is not None and not 0 < rate < float("inf"):
+            raise UserError(f"--bitrate {text} is no bitrate; write a positive number of kbit/s")
+        found.append(rate)
+    return list(dict.fromkeys(found))
+
+
+def split_dotted(tokens: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Take options of the form --group.option out of a command line: (the rest, group -> option -> text)."""
+    rest: list[str] = []
+    options: dict[str, dict[str, str]] = {}
+    waiting = list(reversed(tokens))
+    while waiting:
+        token = waiting.pop()
+        match = re.fullmatch(rf"--({'|'.join(GROUPS)})\.([^=]+)(?:=(.*))?", token, re.DOTALL)
+        if match is None:
+            rest.append(token)
+            continue
+        group, option, value = match.groups()
+        if value is None:  # without a value it is a switch
+            value = waiting.pop() if waiting and not waiting[-1].startswith("--") else "true"
+        if option == "name":
+            rest.append(f"--{group}={value}")
+        else:
+            options.setdefault(group, {})[option.replace("-", "_")] = value
+    return rest, options
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a run file says: names, seed, bitrate, coder, and the options of each group under "options"."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold settings like `quantizer: nsvq`, one a line")
+    settings: dict[str, Any] = {"options": {}}
+    for key, value in content.items():
+        if key in PLAIN_KEYS:
+            settings[key] = value
+        elif key in GROUPS:
+            name, settings["options"][key] = _group_settings(path, key, value)
+            settings |= {key: name} if name else {}
+        elif key not in DERIVED_KEYS:
+            known = [*GROUPS, *PLAIN_KEYS]
+            raise UserError(
+                f"{path}: no setting is called {key!r}{nearest(str(key), known)} There are: {', '.join(known)}"
+            )
+    return settings
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes of `--profile`: name -> file."""
+    return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The settings of a recipe."""
+    known = recipes()
+    if name not in known:
+        raise UserError(f"no profile is called {name!r}{nearest(name, list(known))} There are: {', '.join(known)}")
+    return read_settings(known[name])
+
+
+def resolve(group: str, label: str, cls: type, given: Mapping[str, Any], defaults: bool = True) -> dict[str, Any]:
+    """Options typed by the constructor's signature, as plain JSON values; without defaults only those given.
+
+    UserError: an option that the class lacks, one that it needs, a value of the wrong type.
+    """
+    parser = parser_of(group, label, cls)
+    _check_names(group, label, cls, parser, given)
+    try:
+        arguments = [f"--{group}.{option}={_text(value)}" for option, value in given.items()]
+        content = parser.parse_args(arguments, defaults=defaults).as_dict()
+    except ArgumentError as error:
+        raise UserError(_type_error(group, label, cls, given, str(error))) from error
+    return json.loads(json.dumps(content.get(group, {}), default=_plain))
+
+
+def create(group: str, label: str, cls: type, options: Mapping[str, Any], *handed_over: Any) -> Any:
+    """Build a plug-in from what it is handed and its options. UserError with its own words where it refuses them."""
+    parser = parser_of(group, label, cls)
+    values = parser.instantiate(parser.parse_object({group: dict(options)} if options else {}, defaults=False))
+    with told_by(label):
+        return cls(*handed_over, **vars(values.get(group, type(values)())))
+
+
+@contextmanager
+def told_by(label: str) -> Any:
+    """Turn a constructor's ValueError into the user's one line; named errors of the package pass."""
+    try:
+        yield
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        raise UserError(f"{label}: {' '.join(str(error).split())}") from error
+
+
+def parser_of(group: str, label: str, cls: type) -> ArgumentParser:
+    """The parser of a class's options, `--group.option`."""
+    parser = ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False, usage="")
+    try:
+        parser.add_class_arguments(cls, group, skip=set(HANDED_OVER.get(group, ())), instantiate=False)
+    except ValueError as error:
+        raise UserError(f"{label}: {' '.join(str(error).split())}") from error
+    return parser
+
+
+def options_of(group: str, cls: type) -> dict[str, inspect.Parameter]:
+    """The options of a class: its constructor's arguments without those it is handed."""
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if name not in HANDED_OVER.get(group, ()) and parameter.kind not in open_ended
+    }
+
+
+def _check_names(group: str, label: str, cls: type, parser: ArgumentParser, given: Mapping[str, Any]) -> None:
+    known = list(parser.get_defaults().as_dict().get(group) or {})
+    tops = {option.partition(".")[0]: option for option in given}
+    for top, option in tops.items():
+        if top not in known:
+            has = f"It has: {', '.join(known)}" if known else "It has none"
+            raise UnknownOptionError(f"{label} has no option {option!r}{nearest(option, known)} {has}")
+    for name, parameter in options_of(group, cls).items():
+        if parameter.default is parameter.empty and name not in tops:
+            kind = inspect.formatannotation(parameter.annotation)
+            raise UserError(f"{label} needs an option: --{group}.{name} {kind.upper()}")
+
+
+def _type_error(group: str, label: str, cls: type, given: Mapping[str, Any], message: str) -> str:
+    match = re.search(rf'"{group}\.([^"]+)"', message)
+    parameter = options_of(group, cls).get(match[1]) if match else None
+    if match is None or parameter is None or match[1] not in given:
+        return f"{label}: {' '.join(message.split())}"
+    kind = inspect.formatannotation(parameter.annotation).replace("Literal", "one of ")
+    return f"{label}: {match[1]}={_text(given[match[1]])} does not fit; it must be {kind}"
+
+
+def _group_settings(path: Path, group: str, value: Any) -> tuple[str, dict[str, Any]]:
+    if isinstance(value, str | list):
+        return ",".join(map(str, [value] if isinstance(value, str) else value)), {}
+    if value is not None and not isinstance(value, dict):
+        raise UserError(f"{path}: {group} must be a name or settings, not {value!r}")
+    rest = dict(value or {})
+    name = str(rest.pop("name", "")) if group in ("quantizer", "codec", "data") else ""
+    nested = rest.pop("options", None) or {}
+    return name, {**nested, **rest}
+
+
+def _pieces(value: Any) -> list[str]:
+    parts = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
+    return [piece.strip() for part in parts for piece in str(part).split(",")]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Path):
+        return str(value)
+    raise UserError(f"the option value {value!r} cannot be written down; use numbers, text, lists and the like")

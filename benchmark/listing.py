@@ -1,0 +1,118 @@
+"""What there is and whether it holds: the tables of `benchmark ls`, the options of a plug-in, its checks."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .arguments import create, named, options_of, parser_of, recipes, resolve
+from .errors import UserError
+from .metrics.base import METRICS
+from .plugins import Kind, found, lookup, nearest, origin, presets
+
+KINDS: dict[str, Kind] = {"quantizers": "quantizers", "codecs": "codecs", "data": "datamodules"}
+PARTS: dict[str, Kind] = {"quantizer": "quantizers", "codec": "codecs", "data": "datamodules"}
+TOPICS = (*KINDS, "metrics", "recipes")
+CHECKED_CHANNELS = 5
+
+
+def check_topic(what: str | None) -> None:
+    """UserError where `benchmark ls` knows no such list."""
+    if what is not None and what not in TOPICS:
+        raise UserError(f"ls has no list of {what!r}{nearest(what, list(TOPICS))} There are: {', '.join(TOPICS)}")
+
+
+def tables(what: str | None = None) -> list[Table]:
+    """The tables of one topic, or of all."""
+    return [_table(topic) for topic in TOPICS if what in (None, topic)]
+
+
+def options_help(chosen: Mapping[str, str | None]) -> str:
+    """The options of the plug-ins named as on the command line, of training and of the front end, a section each."""
+    from .spec import AceConfig, Training
+
+    sections = []
+    for part, text in chosen.items():
+        for name, _ in named(text) if text else ():
+            sections.append(_options_help(part, name, *lookup(PARTS[part], name)))
+    sections += [_options_help("training", "", Training, {}), _options_help("ace", "", AceConfig, {})]
+    return "\n".join(sections)
+
+
+def check(part: str, text: str, given: Mapping[str, Any], console: Console) -> int:
+    """Run the contract's checks on a plug-in and print them; 1 if one fails."""
+    (name, own), *others = named(text)
+    if others:
+        raise UserError(f"check takes one {part} at a time, not {text}")
+    cls, preset = lookup(PARTS[part], name)
+    options = resolve(part, name, cls, {**preset, **given, **own})
+    make = partial(create, part, name, cls, options)
+    if part == "quantizer":
+        from ..quantizers.checks import run_checks
+
+        make(CHECKED_CHANNELS)  # a refused option is the user's mistake, not a failed check
+        results = run_checks(partial(make, CHECKED_CHANNELS))
+    else:
+        from ..codecs.checks import run_checks
+        from ..quantizers.identity import Identity
+
+        make(lambda channels, share: Identity(channels))
+        results = run_checks(make)
+    for result in results:
+        mark, style = ("ok  ", "green") if result.passed else ("FAIL", "bold red")
+        reason = f"\n     {escape(result.message)}" if result.message else ""
+        console.print(f"[{style}]{mark}[/] {escape(result.name)} [dim]{result.seconds:.1f} s[/]{reason}")
+    failed = sum(not result.passed for result in results)
+    console.print(f"{escape(name)}: {len(results) - failed} of {len(results)} checks passed")
+    return 1 if failed else 0
+
+
+def _options_help(part: str, name: str, cls: type, preset: Mapping[str, Any]) -> str:
+    title = f"{part} {name}".strip()
+    if not options_of(part, cls):
+        return f"{title}: no options\n"
+    parser = parser_of(part, name, cls)
+    parser.set_defaults({f"{part}.{option}": value for option, value in preset.items()})
+    text = parser.format_help().partition("\n")[2].strip()
+    text = re.sub(r"\s+--\S+ CONFIG\s+Path to a configuration file\.", "", text)
+    text = re.sub(r", --\S+\+ \S+", "", text)  # jsonargparse's way to append to a list
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    return f"{title}: {text}\n"
+
+
+def _table(topic: str) -> Table:
+    if topic == "metrics":
+        lines = [(m.name, m.title, m.unit, "higher" if m.higher_is_better else "lower") for m in METRICS.values()]
+        return _filled(topic, ("name", "metric", "unit", "better"), lines)
+    if topic == "recipes":
+        lines = [(name, _first_line(path.read_text(encoding="utf-8"))) for name, path in recipes().items()]
+        return _filled(topic, ("name", "what"), lines)
+    kind, source = KINDS[topic], "licence" if topic == "data" else "paper"
+    lines = [(name, _about(cls), getattr(cls, source, ""), origin(kind, name)) for name, cls in found(kind).items()]
+    table = _filled(topic, ("name", "what", source, "from"), lines)
+    if presets(kind):
+        table.caption = "presets: " + ", ".join(presets(kind))
+        table.caption_justify = "left"
+    return table
+
+
+def _filled(title: str, columns: tuple[str, ...], lines: list[tuple[str, ...]]) -> Table:
+    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
+    for line in lines:
+        table.add_row(*map(escape, line))
+    return table
+
+
+def _about(cls: type) -> str:
+    """The first line of the plug-in's file, else of its class."""
+    return _first_line(getattr(inspect.getmodule(cls), "__doc__", None) or cls.__doc__ or "")
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0].lstrip("# ").strip()
