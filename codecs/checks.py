@@ -1,6 +1,6 @@
-"""The contract of a codec as named checks: `run_checks(MyCodec, make_quantizer)`.
+"""The contract of a codec as named checks: `run_checks(MyCodec)`, or with the quantizers of your choice.
 
-Each check is handed a function that builds the codec around the given quantizers, and a source of test signals for the
+Each check is handed a function that builds the codec around given quantizers, and a source of test signals for the
 codec's domain; it never looks at a class. The checks' machinery is that of quantizers/checks.py.
 """
 
@@ -27,6 +27,7 @@ from ..quantizers.checking import (
     state_of,
 )
 from ..quantizers.coding_checks import check_tables
+from ..quantizers.identity import Identity
 from .base import Codec, Coded, Maker
 
 MakeSignal = Callable[[int, int, torch.Generator], Tensor]  # (batch, length, generator) -> signal "B ... length"
@@ -75,7 +76,7 @@ class Subject(NamedTuple):
 
 def run_checks(
     make_codec: Callable[[Maker], Codec],
-    make_quantizer: Maker,
+    make_quantizer: Maker = lambda channels, share: Identity(channels),
     expected_failures: Mapping[str, str] | None = None,
     make_signal: MakeSignal | None = None,
 ) -> list[Result]:
@@ -87,10 +88,12 @@ def run_checks(
 def decode_of_encode_is_forward(subject: Subject) -> None:
     """In evaluation decode(encode(signal), shape) is the forward's signal bit for bit, one item at a time."""
     codec = subject.codec()
-    for signal in subject.signal(codec).split(1):
+    signals = subject.signal(codec).split(1)
+    codes = [codec.encode(signal) for signal in signals]  # all of them first: nothing may be left over from the item
+    for signal, coded in zip(signals, codes, strict=True):
+        decoded = codec.decode(coded, tuple(signal.shape[1:]))
         with torch.no_grad():
             out = codec(signal).signal
-        decoded = codec.decode(codec.encode(signal), tuple(signal.shape[1:]))
         demand(
             same(decoded, out),
             "decode() of the codes differs from the forward; it may use codes, shape and state alone",
@@ -177,7 +180,7 @@ def state_round_trips(subject: Subject) -> None:
     signal = subject.signal(codec)
     codec.fit_tables(codec.encode(signal))
     data = save(codec.state_dict())
-    other = subject.build().eval()
+    other = seeded(subject.build, seed=1)
     other.load_state_dict(load(data))
     demand(save(other.state_dict()) == data, "a fresh codec that loaded the state saves other bytes")
     for training in (False, True):
@@ -214,7 +217,7 @@ def frozen_phases_do_not_move(subject: Subject) -> None:
 
 def streams_are_in_order(subject: Subject) -> None:
     """encode() gives each quantizer's streams in the order of codec.quantizers, and tables for all of them."""
-    codec = subject.codec()
+    codec = seeded(subject.build).eval()
     signal = subject.signal(codec)
     with torch.no_grad():
         out: Coded = codec(signal)
@@ -227,6 +230,11 @@ def streams_are_in_order(subject: Subject) -> None:
         demand(
             part.codes.shape[1] == streams and same(part.codes, codes),
             f"{part.codes.shape[1]} streams of a quantizer that has {streams}; keep the order of codec.quantizers",
+        )
+        noise = quantizer.draw(codes.shape[0], codes.shape[2])
+        demand(
+            close(quantizer.decode(codes, noise), part.latents),
+            "a quantizer decodes its streams to other latents; keep the order of codec.quantizers",
         )
     check_tables(codec, codec.alphabet, codec.encode(signal))
 

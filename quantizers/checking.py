@@ -62,10 +62,10 @@ def demand(holds: bool | Tensor, message: str) -> None:
         raise AssertionError(message)
 
 
-def seeded(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call it under torch seed 0 and leave the generator as it was."""
+def seeded(function: Callable[..., Any], *arguments: Any, seed: int = 0) -> Any:
+    """Call it under a torch seed and leave the generator as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return function(*arguments)
 
 
