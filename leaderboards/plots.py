@@ -1,0 +1,171 @@
+"""Pictures of runs, as PNG files: electrodograms, score against rate, training curves."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.transforms import ScaledTranslation
+from numpy.typing import ArrayLike, NDArray
+
+from .records import Record, RecordError
+from .rows import Row, name_of, rows
+from .tables import label_of
+
+DPI = 150
+MARKERS = "osD^vP*Xhd<>"
+
+
+def electrodogram(
+    reference: ArrayLike, decoded: ArrayLike, frame_rate: float, path: Path | str, title: str = ""
+) -> None:
+    """Draw a stimulation pattern before and after coding, and what changed; frame_rate in frames/s.
+
+    Both patterns are (bands, frames), band 0 the lowest frequency; magnitude 0 is the base level, and what is below it
+    or NaN is an unselected band and stays blank. Electrodes are numbered as on the array: 22 at the bottom, 1 on top.
+    """
+    before, after = np.asarray(reference, dtype=np.float64), np.asarray(decoded, dtype=np.float64)
+    if before.ndim != 2 or before.shape != after.shape or before.size == 0:
+        raise ValueError(f"two patterns of one shape (bands, frames) are wanted; got {before.shape} and {after.shape}")
+    frames = before.shape[1]
+    figure = _figure(float(np.clip(frames / DPI, 9, 24)), 8.4)
+    axes = figure.subplots(3, 1, sharex=True, sharey=True)
+    extent = (0.0, frames / frame_rate, 0.0, float(len(before)))
+    top = max(1.0, float(np.nanmax(before, initial=0)), float(np.nanmax(after, initial=0)))
+    for axis, pattern, name in ((axes[0], before, "uncoded"), (axes[1], after, "decoded")):
+        blank = np.ma.masked_where(~(pattern >= 0), pattern)
+        image = axis.imshow(blank, cmap="viridis_r", vmin=0, vmax=top, **_as_grid(extent))
+        _electrodes(axis, len(before), name)
+    figure.colorbar(image, ax=axes[:2], label="magnitude", pad=0.01, aspect=30)
+    _changes(figure, axes[2], before, after, extent)
+    axes[2].set_xlabel("time (s)")
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def rate_score(records: Iterable[Record], path: Path | str, metric: str = "vstoi") -> None:
+    """Draw a metric against measured kbit/s with its intervals: a marker a quantizer, the uncoded level dashed.
+
+    Curves are set a few points apart sideways, so that runs at one rate do not hide each other. Runs without the
+    metric or without a measured rate are left out. ValueError: all are.
+    """
+    shown = [row for row in rows(records) if metric in row.scores and row.rate_kbps["measured"] > 0]
+    shown = [row for row in shown if np.isfinite(row.scores[metric].mean)]
+    if not shown:
+        raise ValueError(f"no record has both {metric} and a measured rate")
+    figure = _figure(7, 4.6)
+    axis = figure.subplots()
+    _curves(axis, shown, metric)
+    _uncoded(axis, shown, metric)
+    rates = [row.rate_kbps["measured"] for row in shown]
+    if max(rates) > 8 * min(rates):
+        axis.set_xscale("log")
+    else:  # rates that are nearly one must not look far apart
+        axis.set_xlim(min(axis.get_xlim()[0], 0.9 * min(rates)), max(axis.get_xlim()[1], 1.1 * max(rates)))
+    score = shown[0].scores[metric]
+    axis.set_xlabel("measured rate (kbit/s); curves set apart sideways")
+    unit = f" ({score.unit})" if score.unit else ""
+    axis.set_ylabel(
+        f"{label_of(metric)}{unit}, 95 % interval, {'higher' if score.higher_is_better else 'lower'} is better"
+    )
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _save(figure, path)
+
+
+def training_curve(steps: Sequence[float], validation_loss: Sequence[float], path: Path | str) -> None:
+    """Draw the validation loss against optimiser steps, its lowest value marked."""
+    loss = np.asarray(validation_loss, dtype=np.float64)
+    if len(steps) != len(loss) or not np.isfinite(loss).any():
+        raise ValueError(f"{len(steps)} steps and {len(loss)} validation losses do not make a curve")
+    figure = _figure(6, 3.6)
+    axis = figure.subplots()
+    axis.plot(steps, loss, marker="." if len(loss) < 100 else "", color="C0")
+    best = int(np.nanargmin(loss))
+    axis.plot(steps[best], loss[best], "o", color="C1", label=f"lowest: {loss[best]:.4g} at step {steps[best]:g}")
+    axis.set_xlabel("optimiser steps")
+    axis.set_ylabel("validation loss")
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def _changes(figure: Figure, axis: Axes, before: NDArray, after: NDArray, extent: tuple[float, ...]) -> None:
+    """Error where both selected the band; a band that only one of them selected in a plain colour."""
+    was, now = before >= 0, after >= 0
+    error = np.ma.masked_where(~(was & now), after - before)
+    limit = max(float(np.ma.filled(abs(error), 0).max()), 0.05)
+    image = axis.imshow(error, cmap="RdBu_r", vmin=-limit, vmax=limit, **_as_grid(extent))
+    patches = []
+    for name, colour, bands in (("missed", "#303030", was & ~now), ("added", "#3f9b4f", ~was & now)):
+        axis.imshow(np.ma.masked_where(~bands, bands), cmap=ListedColormap([colour]), **_as_grid(extent))
+        share = 100 * bands.sum() / max(was.sum(), 1)
+        patches.append(Patch(color=colour, label=f"{name}: {share:.1f} % of the selected"))
+    where = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}  # above, where it hides nothing
+    axis.legend(handles=patches, ncols=2, fontsize="small", frameon=False, **where)
+    _electrodes(axis, len(before), "decoded − uncoded")
+    figure.colorbar(image, ax=axis, label="difference", pad=0.01, aspect=14)
+
+
+def _curves(axis: Axes, shown: list[Row], metric: str) -> None:
+    """One curve a quantizer, codec and data set, along its rates; markers by quantizer, colours by curve."""
+    parts = ("quantizer", *(part for part in ("codec", "data") if len({name_of(r.spec, part) for r in shown}) > 1))
+    quantizers = list(dict.fromkeys(name_of(row.spec, "quantizer") for row in shown))
+    curves: dict[str, list[Row]] = {}
+    for row in sorted(shown, key=lambda row: row.rate_kbps["measured"]):
+        curves.setdefault(" · ".join(name_of(row.spec, part) for part in parts), []).append(row)
+    for i, (label, points) in enumerate(sorted(curves.items())):
+        aside = ScaledTranslation((i - (len(curves) - 1) / 2) * 4 / 72, 0, axis.figure.dpi_scale_trans)
+        scores = [row.scores[metric] for row in points]
+        errors = np.nan_to_num([[s.mean - s.low for s in scores], [s.high - s.mean for s in scores]])
+        marker = MARKERS[quantizers.index(name_of(points[0].spec, "quantizer")) % len(MARKERS)]
+        curve = axis.errorbar(
+            [row.rate_kbps["measured"] for row in points],
+            [score.mean for score in scores],
+            yerr=np.maximum(errors, 0),
+            marker=marker,
+            capsize=3,
+            linewidth=1,
+            label=label,
+        )
+        for artist in curve.get_children():  # after it has set the limits
+            artist.set_transform(axis.transData + aside)
+
+
+def _uncoded(axis: Axes, shown: list[Row], metric: str) -> None:
+    levels = {}
+    for row in shown:
+        if f"{metric}_uncoded" in row.scores:
+            levels[round(row.scores[f"{metric}_uncoded"].mean, 6)] = name_of(row.spec, "data")
+    for level, data in levels.items():
+        label = "uncoded" if len(levels) == 1 else f"uncoded, {data}"
+        axis.axhline(level, linestyle="--", linewidth=1, color="0.4", label=label)
+
+
+def _electrodes(axis: Axes, bands: int, name: str) -> None:
+    numbers = [number for number in range(bands, 0, -1) if number in (1, bands) or number % 5 == 0]
+    axis.set_yticks([bands - number + 0.5 for number in numbers], [str(number) for number in numbers])
+    axis.set_ylabel("electrode")
+    axis.set_title(name, loc="left", fontsize="medium")
+
+
+def _as_grid(extent: tuple[float, ...]) -> dict[str, Any]:
+    return {"origin": "lower", "aspect": "auto", "interpolation": "nearest", "extent": extent}
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path | str) -> None:
+    try:
+        figure.savefig(path, format="png")
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written ({error.strerror}); choose a folder that can") from error
