@@ -108,7 +108,7 @@ def test_audio_and_its_resynthesis_are_aligned():
     n = torch.arange(16_000, dtype=torch.float64)
     beat = 0.5 + 0.5 * torch.sin(2 * math.pi * (4 * n / 16_000 + (n / 16_000) ** 2 * 6))  # 4 to 16 Hz
     waveform = beat * torch.sin(2 * math.pi * 1000 * n / 16_000)
-    config = AceConfig(gain_db=-6, pre_emphasis=False)
+    config = AceConfig(gain_db=-6.0, pre_emphasis=False)
     decoded = vocode(ace(waveform[None], config), 16_000, config)[0]
     smooth = torch.ones(1, 1, 161, dtype=torch.float64)
     power = torch.nn.functional.conv1d(torch.stack([waveform, decoded]).square()[:, None], smooth)[:, 0]

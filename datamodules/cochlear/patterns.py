@@ -110,11 +110,11 @@ def _open(entry: Path) -> PatternSet | None:
         index = json.loads(entry.with_suffix(".json").read_text())
         frames = npy.open_memmap(entry.with_suffix(".npy"), mode="r")
         patterns = PatternSet(index["names"], index["lengths"], frames)
-        fits = frames.dtype == np.float32 and frames.shape == (patterns.total_frames, BANDS)
+        fits = frames.shape == (patterns.total_frames, BANDS) and len(patterns) == len(patterns.lengths)
         ours = index["key"] == entry.name and index["checksum"] == _checksum(frames)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return patterns if fits and ours and len(patterns) == len(patterns.lengths) else None
+    return patterns if fits and ours else None
 
 
 def _build(entry: Path, corpus: Corpus, items: list[Item], config: AceConfig, watched: Iterable[Item]) -> PatternSet:
