@@ -213,12 +213,13 @@ def _type_error(group: str, label: str, cls: type, given: Mapping[str, Any], mes
 
 
 def _group_settings(path: Path, group: str, value: Any) -> tuple[str, dict[str, Any]]:
-    if isinstance(value, str | list):
+    named_group = group not in ("training", "ace")
+    if named_group and isinstance(value, str | list):
         return ",".join(map(str, [value] if isinstance(value, str) else value)), {}
     if value is not None and not isinstance(value, dict):
-        raise UserError(f"{path}: {group} must be a name or settings, not {value!r}")
+        raise UserError(f"{path}: {group} must be {'a name or ' * named_group}settings, not {value!r}")
     rest = dict(value or {})
-    name = str(rest.pop("name", "")) if group in ("quantizer", "codec", "data") else ""
+    name = str(rest.pop("name", "")) if named_group else ""
     nested = rest.pop("options", None) or {}
     return name, {**nested, **rest}
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 THE_USERS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
+SPEC_ARGUMENTS = ("quantizer", "codec", "data", "seed", "bitrate", "coder", "profile", "config")
 RUN_EXAMPLES = """examples:
   benchmark run --quantizer nsvq --codec frae
   benchmark run --quantizer nsvq --quantizer.codebook_bits 8 --codec frae-l3-h2-r2 --training.steps 500
@@ -83,23 +84,22 @@ def _dispatch(argv: list[str]) -> int:
         raise UserError(f"no command is called {argv[0]!r}{nearest(argv[0], list(COMMANDS))} See benchmark --help")
     plain, options = split_dotted(argv)
     arguments, unknown = parser.parse_known_args(plain)
+    command = arguments.command
     if unknown:
-        known = [*_options_of(arguments.command), *(f"--{group}." for group in GROUPS)]
         name = unknown[0].partition("=")[0]
-        raise UserError(
-            f"{arguments.command} has no argument {name!r}{nearest(name, known)} See benchmark {arguments.command} --help"
-        )
+        near = nearest(name, [*_options_of(command), *(f"--{group}." for group in GROUPS)])
+        raise UserError(f"{command} has no argument {name!r}{near} See benchmark {command} --help")
     if options and "quantizer" not in vars(arguments):
         group, option = next((group, option) for group in options for option in options[group])
-        raise UserError(f"{arguments.command} has no argument '--{group}.{option}'. See benchmark --help")
-    return COMMANDS[arguments.command][1](arguments, options)
+        raise UserError(f"{command} has no argument '--{group}.{option}'. See benchmark {command} --help")
+    return COMMANDS[command][1](arguments, options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="benchmark",
         description="Any quantizer, in any codec, at the same bitrate, scored on real decoded bitstreams.",
-        epilog="Start with: benchmark run --quantizer nsvq --codec frae\nEach command has its own --help with examples.",
+        epilog="Start with: benchmark run --quantizer nsvq --codec frae\nEvery command's --help has examples.",
     )
     parser.add_argument("--version", action="version", version=f"codecbench {version('codecbench')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
@@ -125,7 +125,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--bitrate", nargs="+", metavar="KBPS", help="measured kbit/s to aim at, 2.4 or 2.4,4.8")
     what.add_argument("--seed", nargs="+", metavar="N", help="0 or 0,1 or 0:5, which leaves 5 out (default: 0)")
     what.add_argument("--coder", metavar="CODER", help="range or huffman (default: range)")
-    what.add_argument("--plugin", action="append", default=[], type=Path, metavar="FILE.py", help="add this plug-in")
+    _add_plugin_option(what)
     how = parser.add_argument_group("how")
     how.add_argument("--profile", metavar="RECIPE", help="start from a recipe, see benchmark ls recipes")
     how.add_argument("--config", type=Path, metavar="FILE.yaml", help="start from a file, such as a run's spec.yaml")
@@ -139,16 +139,20 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_plugin_option(parser: Any) -> None:
+    parser.add_argument("--plugin", action="append", default=[], type=Path, metavar="FILE.py", help="add this plug-in")
+
+
 def _add_ls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", metavar="WHAT", help="quantizers, codecs, data, metrics or recipes")
-    parser.add_argument("--plugin", action="append", default=[], type=Path, metavar="FILE.py", help="add this plug-in")
+    _add_plugin_option(parser)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--quantizer", metavar="NAME", help="the quantizer to check")
     subject.add_argument("--codec", metavar="NAME", help="the codec to check")
-    parser.add_argument("--plugin", action="append", default=[], type=Path, metavar="FILE.py", help="add this plug-in")
+    _add_plugin_option(parser)
 
 
 def _add_leaderboard(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +169,7 @@ def _add_gate(parser: argparse.ArgumentParser) -> None:
         "--max-drop", action="append", required=True, metavar="METRIC=DROP", help="as vstoi=0.02; repeat for more"
     )
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    _add_plugin_option(parser)
 
 
 def _run(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> int:
@@ -172,27 +177,14 @@ def _run(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> i
         return _run_help(arguments)
     from .arguments import bitrates, seeds
 
-    seeds(arguments.seed or 0), bitrates(arguments.bitrate)  # before torch is loaded
-    console = _console(arguments.quiet or arguments.print_config)
-    console.print("Loading torch and the plug-ins ...", style="dim")
-    _add_plugins(arguments.plugin)
+    seeds(arguments.seed or 0)  # these two before torch is loaded
+    bitrates(arguments.bitrate)
+    console = _loading(arguments, quiet=arguments.quiet or arguments.print_config)
     from .spec import make_specs
 
-    specs = make_specs(
-        arguments.quantizer,
-        arguments.codec,
-        arguments.data,
-        seed=arguments.seed,
-        bitrate=arguments.bitrate,
-        coder=arguments.coder,
-        training=options.get("training"),
-        ace=options.get("ace"),
-        quantizer_options=options.get("quantizer"),
-        codec_options=options.get("codec"),
-        data_options=options.get("data"),
-        profile=arguments.profile,
-        config=arguments.config,
-    )
+    asked = {key: getattr(arguments, key) for key in SPEC_ARGUMENTS}
+    asked |= {f"{part}_options": options.get(part) for part in ("quantizer", "codec", "data")}
+    specs = make_specs(**asked, training=options.get("training"), ace=options.get("ace"))
     if arguments.print_config:
         print("---\n".join(spec.to_yaml() for spec in specs), end="")
         return 0
@@ -208,7 +200,7 @@ def _run_help(arguments: argparse.Namespace) -> int:
     parser.print_help()
     chosen = {part: getattr(arguments, part) for part in ("quantizer", "codec", "data")}
     if any(chosen.values()):
-        _add_plugins(arguments.plugin)
+        _add_plugins(arguments)
         from .listing import options_help
 
         print("\n" + options_help(chosen), end="")
@@ -219,7 +211,7 @@ def _ls(arguments: argparse.Namespace, _: Any) -> int:
     from .listing import check_topic, tables
 
     check_topic(arguments.what)
-    _add_plugins(arguments.plugin)
+    _add_plugins(arguments)
     console = _console()
     for table in tables(arguments.what):
         console.print(table)
@@ -231,9 +223,7 @@ def _check(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) ->
     strange = [f"--{group}.{option}" for group in options if group != part for option in options[group]]
     if strange:
         raise UserError(f"check --{part} takes no {strange[0]}; its options are --{part}.OPTION")
-    console = _console()
-    console.print("Loading torch and the plug-ins ...", style="dim")
-    _add_plugins(arguments.plugin)
+    console = _loading(arguments)
     from .listing import check
 
     return check(part, getattr(arguments, part), options.get(part, {}), console)
@@ -256,17 +246,24 @@ def _leaderboard(arguments: argparse.Namespace, _: Any) -> int:
 def _gate(arguments: argparse.Namespace, _: Any) -> int:
     if not arguments.baseline.exists():
         raise UserError(f"--baseline {arguments.baseline}: no such file or folder")
-    console = _console()
-    console.print("Loading torch and the plug-ins ...", style="dim")
+    console = _loading(arguments)
     from .gating import gate
 
     return gate(arguments.baseline, arguments.max_drop, arguments.output_dir, console)
 
 
-def _add_plugins(paths: list[Path]) -> None:
+def _loading(arguments: argparse.Namespace, quiet: bool = False) -> "Console":
+    """Say what takes the next seconds, then load the strangers' plug-ins, and torch with them."""
+    console = _console(quiet)
+    console.print("Loading torch and the plug-ins ...", style="dim")
+    _add_plugins(arguments)
+    return console
+
+
+def _add_plugins(arguments: argparse.Namespace) -> None:
     from .plugins import add_file
 
-    for path in paths:
+    for path in arguments.plugin:
         add_file(path)
 
 

@@ -85,7 +85,7 @@ def add_file(path: Path | str) -> tuple[Kind, str]:
     """Register the one plug-in of a stranger's file under the file's name. UserError: no such file, no such class."""
     path = Path(path).expanduser()
     module = _load_file(path)
-    candidates = [(kind, cls) for kind in BASES for cls in _concrete(module, base(kind))]
+    candidates: list[tuple[Kind, type]] = [(kind, cls) for kind in BASES for cls in _concrete(module, base(kind))]
     if len(candidates) > 1:
         raise UserError(f"{path} defines {', '.join(cls.__name__ for _, cls in candidates)}; keep one plug-in per file")
     if not candidates:
@@ -112,7 +112,7 @@ def add_class(kind: Kind, cls: type) -> str:
 
 @cache
 def source_hash(cls: type) -> str:
-    """sha256 of the file that defines a class, so that an edited plug-in makes a new run; random if there is no file."""
+    """sha256 of the file that defines a class, so that an edited plug-in is a new run; random without a file."""
     try:
         source = Path(inspect.getsourcefile(cls) or "").read_bytes()
     except (OSError, TypeError):  # a class typed into a notebook: its runs are never taken for one another
