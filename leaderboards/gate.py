@@ -63,8 +63,11 @@ def compare(
 ) -> list[Comparison]:
     """Compare two runs on the same items, paired by their column `item`.
 
-    RecordError: an item is missing on either side or comes twice, a metric is, or its direction differs.
+    RecordError: the data differ, an item is missing on either side or comes twice, a metric is missing, or its
+    direction differs.
     """
+    if len({record.spec.get("data_fingerprint") for record in (baseline, candidate)} - {None}) > 1:
+        raise RecordError(f"{baseline.name} and {candidate.name} were scored on different data; make the baseline anew")
     before, after = _by_name(baseline, baseline_items), _by_name(candidate, candidate_items)
     for record, lacking in ((candidate, before.keys() - after.keys()), (baseline, after.keys() - before.keys())):
         if lacking:
@@ -152,15 +155,22 @@ def _passed(low: float, high: float) -> str:
 def _cells(c: Comparison) -> list[str]:
     name = f"{c.metric} ({c.unit})" if c.unit else c.metric
     items = f"{c.n}, {c.lost} lost" if c.lost else str(c.n)
+    p = "<0.001" if c.p < 0.001 else f"{c.p:.3f}"
     drop = "–" if math.isnan(c.drop) else f"{c.drop:+.4f} [{c.low:+.4f}, {c.high:+.4f}]"
-    return [name, f"{c.baseline:.4f}", f"{c.candidate:.4f}", drop, f"{c.limit:g}", f"{c.p:.3f}", items]
+    return [name, f"{c.baseline:.4f}", f"{c.candidate:.4f}", drop, f"{c.limit:g}", p, items]
+
+
+def _cause(c: Comparison) -> str:
+    if c.lost:
+        return f"{c.metric} could not be scored on {c.lost} items that the baseline scored"
+    return f"{c.metric} is worse by {c.drop:.4f}, the limit is {c.limit:g}"
 
 
 def _decision(comparisons: Sequence[Comparison], machine_differs: bool) -> Text:
     worse = [c for c in comparisons if c.verdict == "regressed"]
     if not worse:
         return Text("passed: no mean drop exceeds its limit", "bold green")
-    causes = "; ".join(f"{c.metric} lost {c.lost} items" if c.lost else f"{c.metric} fell {c.drop:.4f}" for c in worse)
+    causes = "; ".join(_cause(c) for c in worse)
     if machine_differs:
         return Text(f"warning only, another CPU model made the baseline: {causes}", "bold yellow")
     return Text(f"failed: {causes}", "bold red")

@@ -14,6 +14,8 @@ from .rows import UNKNOWN, Row, comparable, flattened, metrics_of, rows
 
 SAME_RATE = 1.05  # measured rates within this ratio count as one
 NAMES = 2  # columns of text, left-aligned; the rest are numbers
+LONGEST = 13  # characters of a name before it folds: frae-l5-h3-r4
+SPREAD = 100  # characters over which a table spreads where the terminal has them
 DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -35,9 +37,8 @@ def sections(records: Iterable[Record]) -> list[Section]:
     """The tables of a leaderboard, one for each track and data set."""
     same_data = [list(same) for _, same in groupby(rows(records), key=comparable)]
     titles = [_title(same) for same in same_data]
-    for i, same in enumerate(same_data):
-        if titles.count(titles[i]) > 1:  # such as two folders
-            titles[i] += f" · data {str(same[0].spec.get('data_fingerprint'))[:8]}"
+    for i in [i for i, title in enumerate(titles) if titles.count(title) > 1]:  # such as two folders
+        titles[i] += f" · data {str(same_data[i][0].spec.get('data_fingerprint'))[:8]}"
     return [_section(title, same) for title, same in zip(titles, same_data, strict=True)]
 
 
@@ -45,10 +46,10 @@ def terminal_table(records: Iterable[Record]) -> Table:
     """The leaderboard for rich: a table for each track and data set, one below the other."""
     grid = Table.grid()
     for section in sections(records):
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, min_width=SPREAD)
         for column, header in enumerate(section.header):
-            side, least = ("left", 5) if column < NAMES else ("right", None)
-            table.add_column(_two_lines(header, "bold"), justify=side, min_width=least, overflow="fold")
+            side, most = ("left", LONGEST) if column < NAMES else ("right", None)
+            table.add_column(_two_lines(header, "bold"), justify=side, max_width=most, overflow="fold")
         for cells in section.cells:
             table.add_row(*map(_two_lines, cells))
         for part in (Text(section.title, "bold"), "", table, "", *(Text(note, "dim") for note in section.notes), ""):

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,32 +142,28 @@ for i in range(10**6):
 """
 
 
-def a_writer(path: Path) -> subprocess.Popen:
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
-    assert writer.stdout is not None
-    writer.stdout.readline()
-    return writer
-
-
-def killed(writer: subprocess.Popen) -> None:
-    writer.send_signal(signal.SIGKILL)
-    writer.wait()
-    writer.stdout.close()
+@contextmanager
+def a_writer(path: Path) -> Iterator[None]:
+    """A process at work that is killed at the end."""
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        try:
+            yield
+        finally:
+            writer.send_signal(signal.SIGKILL)
 
 
 def test_a_reader_never_meets_half_a_record(tmp_path):
     path = tmp_path / "record.json"
-    writer = a_writer(path)
-    try:
+    with a_writer(path):
         seen, until = set(), time.monotonic() + 20
         while len(seen) < 8 and time.monotonic() < until:
             if path.exists():
                 notes = read(path).notes
                 assert notes[0] == notes[2]
                 seen.add(notes[0])
-        assert len(seen) == 8, "the writer was not at work"
-    finally:
-        killed(writer)
+    assert len(seen) == 8, "the writer was not at work"
 
 
 @pytest.mark.slow
@@ -173,9 +171,8 @@ def test_a_killed_writer_leaves_a_valid_record_or_none(tmp_path):
     path = tmp_path / "record.json"
     rng = np.random.default_rng(0)
     for _ in range(25):
-        writer = a_writer(path)
-        time.sleep(rng.uniform(0, 0.1))
-        killed(writer)
+        with a_writer(path):
+            time.sleep(rng.uniform(0, 0.1))
         if path.exists():
             notes = read(path).notes
             assert notes[0] == notes[2]
