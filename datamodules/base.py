@@ -1,6 +1,6 @@
 """The contract of a corpus: named recordings in three splits, each loaded as mono 16 kHz speech at one level.
 
-file -> read_audio -> mono -> DC removed -> resampled to 16 kHz (soxr HQ) -> scaled to -25 dBFS active level -> float32 "N"
+file -> read_audio -> mono -> DC removed -> 16 kHz (soxr HQ) -> scaled to -25 dBFS active level -> float32 "N"
 
 Level rule: 0 dBFS is an RMS of 1.0 (a full-scale sine has -3.01 dBFS). The waveform is cut into 20 ms frames without
 overlap, what is left at the end counts for nothing; the level is the RMS over all samples of the active frames, those
@@ -47,11 +47,19 @@ def shown(path: Path) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
+def root_folder(root: str) -> Path:
+    """The path a user gave as --data.root, ~ expanded; DataError where ~NAME is nobody."""
+    try:
+        return Path(root).expanduser()
+    except RuntimeError:
+        raise DataError(f"{root}: there is no such home folder; write the path in full") from None
+
+
 def read_audio(path: Path) -> tuple[np.ndarray, int]:
     """Waveform (float32 [N], mean of the channels) and sample rate in Hz; DataError where there is none to be had."""
-    if not path.is_file():  # also keeps open() from waiting on a named pipe
-        raise DataError(f"{shown(path)}: no such file")
     try:
+        if not path.is_file():  # also keeps open() from waiting on a named pipe
+            raise DataError(f"{shown(path)}: no such file")
         with path.open("rb") as stream, soundfile.SoundFile(stream) as file:
             length, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True) if length < LONGEST else np.zeros((0, 1))
@@ -151,9 +159,9 @@ class Corpus(ABC):
 
 def content_hash(path: Path) -> str:
     """sha256 of a file; DataError if it cannot be read."""
-    if not path.is_file():
-        raise DataError(f"{shown(path)}: no such file")
     try:
+        if not path.is_file():
+            raise DataError(f"{shown(path)}: no such file")
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from .base import SPLITS, Corpus, DataError, Item, Split, shown
+from .base import SPLITS, Corpus, DataError, Item, Split, root_folder, shown
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 FOLDERS: dict[str, Split] = {"train": "train", "test": "test"}
@@ -37,7 +37,7 @@ class Folder(Corpus):
     revision: ClassVar[str] = ""
     url: ClassVar[str] = ""
     hours: ClassVar[float | None] = None
-    remedy: ClassVar[str] = "repair or remove them, or pass --data.skip_bad true"
+    remedy: ClassVar[str] = "repair or remove them, or pass --data.skip_bad"
 
     def __init__(self, root: str = "", skip_bad: bool = False) -> None:
         self.root = root
@@ -53,9 +53,7 @@ class Folder(Corpus):
     def _split(self) -> dict[Split, list[Item]]:
         if not self.root:
             raise DataError("folder needs --data.root DIR, a folder of WAV, FLAC, OGG or MP3 files")
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise DataError(f"{shown(root)}: no such folder")
+        root = root_folder(self.root)
         paths = list(_audio_files(root))
         if not paths:
             raise DataError(f"{shown(root)}: holds no WAV, FLAC, OGG or MP3 file")
@@ -64,7 +62,9 @@ class Folder(Corpus):
         if self.skip_bad:
             items = self._usable(items)
         owners = given or _hashed_splits(root, items)
-        splits = {split: sorted(item for item in items if owners[item.path] == split) for split in SPLITS}
+        splits: dict[Split, list[Item]] = {
+            split: sorted(item for item in items if owners[item.path] == split) for split in SPLITS
+        }
         _check(root, splits)
         return splits
 
@@ -83,11 +83,11 @@ def _audio_files(root: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{shown(Path(error.filename))}: cannot be opened ({error.strerror})")
 
-    seen = {root.resolve()}
+    seen = {os.path.realpath(root)}
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in list(folders):
-            place = (Path(folder) / name).resolve()
+            place = os.path.realpath(Path(folder) / name)
             if place in seen:  # a link in a circle
                 folders.remove(name)
             seen.add(place)
@@ -99,7 +99,7 @@ def _audio_files(root: Path) -> Iterator[Path]:
 def _given_splits(root: Path, paths: list[Path]) -> dict[Path, Split]:
     """The split of every file by its first folder; empty where the folder has no splits of its own."""
     firsts = {path: path.relative_to(root).parts[0].casefold() for path in paths if path.parent != root}
-    given = {path: FOLDERS[first] for path, first in firsts.items() if first in FOLDERS}
+    given: dict[Path, Split] = {path: FOLDERS[first] for path, first in firsts.items() if first in FOLDERS}
     lacking = [split for split in SPLITS if split not in given.values()]
     if len(lacking) > 1:
         return {}
@@ -109,8 +109,8 @@ def _given_splits(root: Path, paths: list[Path]) -> dict[Path, Split]:
     outside = [path for path in paths if path not in given]
     if outside:
         raise DataError(
-            f"{shown(root)}: {len(outside)} files lie outside train/, validation/ and test/, first {shown(outside[0])}; "
-            "move them"
+            f"{shown(root)}: {len(outside)} files lie outside train/, validation/ and test/; move them, first "
+            f"{shown(outside[0])}"
         )
     return given
 
@@ -145,8 +145,8 @@ def _hashed_splits(root: Path, items: list[Item]) -> dict[Path, Split]:
     speakers = sorted({item.speaker for item in items}, key=_hash)
     if len(speakers) < 3:
         raise DataError(
-            f"{shown(root)}: its {len(items)} usable files count as {len(speakers)} speaker(s), but three splits need at "
-            "least 3; put 3 files or 3 folders of files directly into --data.root, or pass a deeper folder"
+            f"{shown(root)}: the number of its speakers is {len(speakers)}, of usable files {len(items)}; three splits "
+            "need at least 3 files, or 3 folders of files, directly in --data.root; add some, or pass a deeper folder"
         )
     validation, test = max(1, round(0.1 * len(speakers))), max(1, round(0.2 * len(speakers)))
     owners: dict[str, Split] = dict.fromkeys(speakers, "train")

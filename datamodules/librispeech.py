@@ -9,12 +9,13 @@ import json
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from .base import Corpus, DataError, Item, Split, shown
+from .base import Corpus, DataError, Item, Split, root_folder, shown
 
 SUBSET = "train-clean-100"
 ARCHIVE_MD5 = "2a93770f6d5c6c964bc36631d331a522"  # published beside the archive in md5sum.txt
+PLAIN = {"Accept-Encoding": "identity"}  # the archive as it is, not unpacked on the way
 MIRROR = "https://www.openslr.org/resources/12"
 LIST = Path(__file__).parent / "corpora" / "librispeech_split.json"
 LIST_SHA256 = "1a7870e4f2c9724cc096680c6099199531b089b3c23b8e292630ca9c6848000f"
@@ -70,7 +71,7 @@ class LibriSpeech(Corpus):
         if self._subset is None:
             if not self.root:
                 raise DataError("librispeech needs --data.root DIR, the folder that holds (or is to hold) LibriSpeech/")
-            root = Path(self.root).expanduser()
+            root = root_folder(self.root)
             found = _find(root)
             if found is None and self.download:
                 fetch(root, self.mirror)
@@ -78,17 +79,18 @@ class LibriSpeech(Corpus):
             if found is None:
                 raise DataError(
                     f"{shown(root)} holds no LibriSpeech/{SUBSET}; pass --data.root DIR, the folder that holds "
-                    "LibriSpeech/, or add --data.download true to fetch 6.4 GB into it"
+                    "LibriSpeech/, or add --data.download to fetch 6.4 GB into it"
                 )
             self._subset = found
         return self._subset
 
 
 def _find(root: Path) -> Path | None:
-    for place in (root / "LibriSpeech" / SUBSET, root / SUBSET, root):
-        if next(place.glob("[0-9]*/[0-9]*/*-*-*.flac"), None):
-            return place
-    return None
+    places = (root / "LibriSpeech" / SUBSET, root / SUBSET, root)
+    try:
+        return next((place for place in places if any(place.glob("[0-9]*/[0-9]*/*-*-*.flac"))), None)
+    except OSError as error:
+        raise DataError(f"{shown(root)}: cannot be opened ({error.strerror or error})") from None
 
 
 def _listed_speakers() -> dict[str, list[str]]:
@@ -124,9 +126,11 @@ def fetch(root: Path, mirror: str) -> None:
 
 def _download(url: str, folder: Path) -> Path:
     import pooch  # slow to import
+    from tqdm import tqdm
 
-    downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, headers={"Accept-Encoding": "identity"})
-    return Path(pooch.retrieve(url, f"md5:{ARCHIVE_MD5}", "archive.tar.gz", folder, downloader=downloader))
+    with tqdm(total=1, desc=SUBSET, unit="B", unit_scale=True) as bar:  # closed also when the transfer breaks off
+        fetcher: Any = pooch.HTTPDownloader(bar, chunk_size=1 << 20, headers=PLAIN)  # pyright: ignore[reportArgumentType]
+        return Path(pooch.retrieve(url, f"md5:{ARCHIVE_MD5}", "archive.tar.gz", folder, downloader=fetcher))
 
 
 def _unpack(archive: Path, folder: Path) -> Path:

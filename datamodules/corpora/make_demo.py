@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 import soxr
-
 from codecbench.datamodules.base import SAMPLE_RATE, active_level
 
 FOLDER = Path(__file__).parent
@@ -24,7 +23,7 @@ ESPEAK = "1.51"
 LEVEL = -26.0  # dBFS over active frames
 EDGE_SECONDS = 0.05  # of silence kept at both ends
 EDGE_RANGE = 50.0  # dB below the peak: where speech is taken to begin
-COLUMNS = ("file", "voice", "split", "sentence", "sha256")
+COLUMNS: tuple[str, ...] = ("file", "voice", "split", "sentence", "sha256")
 
 
 class Voice(NamedTuple):
@@ -81,18 +80,32 @@ def rows() -> list[dict[str, str]]:
     ]
 
 
+def require_espeak() -> None:
+    """Stop unless the espeak-ng that made the corpus is there: others pronounce and sound a little different."""
+    try:
+        version = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError:
+        sys.exit(f"espeak-ng is not installed; version {ESPEAK} is needed (apt install espeak-ng)")
+    if f" {ESPEAK} " not in version:
+        sys.exit(f"espeak-ng {ESPEAK} is needed; found: {version.strip()}")
+
+
+def compare(made: list[dict[str, str]]) -> None:
+    """Stop with the first of the utterances that differ from demo.csv."""
+    with (FOLDER / "demo.csv").open(newline="", encoding="utf-8") as file:
+        listed = list(csv.DictReader(file))
+    different = [row["file"] for row, old in zip(made, listed, strict=True) if row != old]
+    if different:
+        sys.exit(f"{len(different)} of {len(made)} utterances differ, first {different[0]}")
+    print(f"all {len(made)} utterances are the same")
+
+
 def main() -> None:
     """Write demo/ and demo.csv, or compare every sample with the hashes in demo.csv."""
     parser = argparse.ArgumentParser(description="Make the demo corpus anew.")
     parser.add_argument("--check", action="store_true", help="only compare with demo.csv; exit 1 where they differ")
     check = parser.parse_args().check
-    try:
-        version = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True, check=True).stdout
-    except FileNotFoundError:
-        sys.exit(f"espeak-ng is not installed; version {ESPEAK} is needed (apt install espeak-ng)")
-    if f" {ESPEAK} " not in version.replace("\n", " "):
-        sys.exit(f"espeak-ng {ESPEAK} is needed; found: {version.strip()}")
-
+    require_espeak()
     voices, made = {voice.name: voice for voice in VOICES}, rows()
     for row in made:
         samples = speak(voices[row["voice"]], row["sentence"])
@@ -101,18 +114,12 @@ def main() -> None:
             path = FOLDER / "demo" / row["file"]
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16", compression_level=1.0)
-    if not check:
-        with (FOLDER / "demo.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(made)
-        return
-    with (FOLDER / "demo.csv").open(newline="", encoding="utf-8") as file:
-        listed = list(csv.DictReader(file))
-    different = [row["file"] for row, old in zip(made, listed, strict=True) if row != old]
-    if different:
-        sys.exit(f"{len(different)} of {len(made)} utterances differ, first {different[0]}")
-    print(f"all {len(made)} utterances are the same")
+    if check:
+        return compare(made)
+    with (FOLDER / "demo.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(made)
 
 
 if __name__ == "__main__":
