@@ -104,10 +104,12 @@ class VectorQuantizer(Quantizer, ABC):
             start = self._spread(vectors)
         self.place(start)
 
+    @torch.no_grad()
     def place(self, codewords: Tensor) -> None:
         """Put the whole codebook at "K C" codewords."""
         self.codebook.copy_(codewords)
 
+    @torch.no_grad()
     def update(self, latents: Latents, codes: Codes, progress: float) -> None:
         """Count use and, on schedule, replace idle codewords."""
         self.batches_used += torch.zeros_like(self.batches_used).index_fill_(0, codes.reshape(-1).unique(), 1)
@@ -120,6 +122,7 @@ class VectorQuantizer(Quantizer, ABC):
             self.batches.zero_()
             self.replacements += 1 + int(math.log(max(progress / due, 1.0), GROWTH))
 
+    @torch.no_grad()
     def move(self, targets: Tensor, donors: Tensor, noise: Tensor) -> None:
         """Put codewords `targets` (indices) beside codewords `donors`."""
         self.codebook[targets] = self.codebook[donors] + noise
@@ -132,7 +135,6 @@ class VectorQuantizer(Quantizer, ABC):
             raise ValueError(f"one codebook spends 1 to {MAX_BITS:g} bit per position, not {bits:g}; nearest: {nearest:g}")
         return {"codebook_bits": bits}
 
-    @torch.no_grad()
     def _replace(self, idle: Tensor) -> None:
         targets, active = idle.nonzero()[:, 0], (~idle).nonzero()[:, 0]
         if len(targets) == 0 or len(active) == 0:

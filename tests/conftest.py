@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # tiny models: a second thread costs more than it brings, beside a busy process far more
 
 if os.environ.get("CODECBENCH_TYPECHECK") == "1":
     from jaxtyping import install_import_hook
