@@ -42,9 +42,9 @@ class Training:
     steps: int = 2000
     batch_size: int = 64
     crop_frames: int = 100
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-2
     warmup: float = 0.2  # share of the steps without quantizer
-    band_selection_weight: float = 0.3  # alpha of paper 000, eq. 1
+    band_selection_weight: float = 0.1  # alpha of paper 000, eq. 1
     validate_every: int = 100  # steps
     gradient_clip: float = 1.0
     cooldown: float = 0.2  # share of the steps over which the learning rate falls to 0
@@ -154,7 +154,7 @@ def make_specs(
     *,
     seed: Any = None,
     bitrate: Any = None,
-    coder: Coder | None = None,
+    coder: str | None = None,
     training: Training | Mapping[str, Any] | None = None,
     ace: AceConfig | Mapping[str, Any] | None = None,
     quantizer_options: Mapping[str, Any] | None = None,

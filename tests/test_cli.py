@@ -6,7 +6,6 @@ import types
 from pathlib import Path
 
 import pytest
-
 from codecbench.benchmark import plugins
 from codecbench.benchmark.cli import main
 from codecbench.benchmark.errors import UserError

@@ -6,7 +6,6 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
-
 from codecbench.benchmark import plugins
 from codecbench.benchmark.errors import UserError
 from codecbench.quantizers.identity import Identity
@@ -159,7 +158,7 @@ def test_a_plugin_file_must_be_a_python_file_that_exists(tmp_path, name):
 @pytest.mark.parametrize("name", ["nsvq.py", "identity.py"])
 def test_a_strangers_file_cannot_take_a_name_that_is_built_in(tmp_path, name):
     path = write(tmp_path, name, QUANTIZER)
-    with pytest.raises(UserError, match="there is a quantizer called '.*' already; choose another name"):
+    with pytest.raises(UserError, match=r"there is a quantizer called '.*' already; choose another name"):
         plugins.add_file(path)
 
 

@@ -2,10 +2,10 @@
 
 import json
 from dataclasses import FrozenInstanceError, replace
+from typing import Any
 
 import pytest
 import yaml
-
 from codecbench.benchmark import arguments, plugins
 from codecbench.benchmark.arguments import bitrates, named, seeds, split_dotted
 from codecbench.benchmark.errors import UserError
@@ -34,7 +34,7 @@ class Shape:
 
 class Mine(Base):
     def __init__(self, channels: int, depth: int, shape: Shape = Shape(), label: str = "a"):
-        super().__init__(channels, 2)
+        super().__init__(channels, 2.0)
         self.depth, self.shape, self.label = depth, shape, label
 """
 
@@ -47,7 +47,7 @@ def toy_corpus(monkeypatch, tmp_path):
         plugins.add_file(tmp_path / name)
 
 
-def specs(quantizer="nsvq", codec="frae", **options):
+def specs(quantizer: Any = "nsvq", codec: Any = "frae", **options: Any):
     return make_specs(quantizer, codec, **{"data": "toy", **options})
 
 
@@ -283,7 +283,7 @@ def test_what_cannot_be_costs_one_line_that_says_why(options, line):
 def test_an_error_of_the_data_keeps_its_class_and_words():
     from codecbench.datamodules.base import DataError
 
-    with pytest.raises(DataError, match="noise_db=91.0 deafens"):
+    with pytest.raises(DataError, match=r"noise_db=91\.0 deafens"):
         specs(data_options={"noise_db": 91})
 
 
