@@ -29,7 +29,7 @@ class Identity(Quantizer):
 
     def decode(self, codes: Codes, noise: Noise) -> Latents:
         upper, lower = codes.to(torch.int32).chunk(2, dim=1)
-        return ((upper << 16) | lower).view(torch.float32).to(self.float_type)
+        return ((upper << 16) | lower).view(torch.float32).to(self.dtype)
 
     def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
         return latents, self.encode(latents, noise)

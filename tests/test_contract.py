@@ -74,6 +74,11 @@ def test_identity_costs_32_bit_a_channel_in_a_real_file() -> None:
     assert [tuple(value.shape) for value in quantizer.state_dict().values()] == [(0,)] * 3
 
 
+def test_identity_gives_a_float64_codec_float64_latents() -> None:
+    codec = CODECS["frae"](lambda channels, share: Identity(channels)).double().eval()
+    assert codec(torch.rand(1, 22, 3, dtype=torch.float64)).signal.dtype == torch.float64
+
+
 def test_identity_has_no_rate_to_choose() -> None:
     with pytest.raises(ValueError, match="no rate to choose"):
         Identity.for_rate(5, 12.0)

@@ -126,8 +126,11 @@ def test_the_bits_of_the_objective_are_those_of_the_file(trained: Hyperprior) ->
 
 def test_side_information_pays_for_itself(trained: Hyperprior) -> None:
     class Static(Hyperprior):
-        alphabet = (None,) * CHANNELS
         tables = Quantizer.tables
+
+        @property
+        def alphabet(self) -> tuple[int | None, ...]:
+            return (None,) * CHANNELS
 
     codes = trained(loud_and_quiet(2000, -3)).codes
     static = Static()

@@ -258,7 +258,7 @@ def test_the_sound_quantizer_passes_everything() -> None:
 
 
 @pytest.mark.parametrize(("check", "unsound", "message"), UNSOUND)
-def test_the_check_catches(check: str, unsound: type[Quantizer], message: str) -> None:
+def test_the_check_catches(check: str, unsound: Callable[[], Quantizer], message: str) -> None:
     with pytest.raises((AssertionError, RuntimeError), match=message):
         quantizer_checks.CHECKS[check](unsound)
 

@@ -124,7 +124,7 @@ def test_it_runs_inside_the_feedback_loop(stages: Stages, fast: bool) -> None:
 
 
 def by_hand(stage: Callable[..., Quantizer]) -> Residual:
-    quantizer = Residual(1, (stage, stage), codebook_bits=1)
+    quantizer = Residual(1, (stage, stage), codebook_bits=1.0)
     with torch.no_grad():
         for inner, codewords in zip(quantizer.each(), ([0.0, 4.0], [-1.0, 1.0]), strict=True):
             inner.place(torch.tensor(codewords)[:, None])  # type: ignore[operator]
