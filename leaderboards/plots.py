@@ -1,6 +1,7 @@
 """Pictures of runs, as PNG files: electrodograms, score against rate, training curves."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .records import Record, RecordError
 from .rows import Row, name_of, rows
-from .tables import label_of
+from .tables import SAME_RATE, label_of
 
 DPI = 150
 MARKERS = "osD^vP*Xhd<>"
@@ -113,28 +114,39 @@ def _changes(figure: Figure, axis: Axes, before: NDArray, after: NDArray, extent
 
 
 def _curves(axis: Axes, shown: list[Row], metric: str) -> None:
-    """One curve a quantizer, codec and data set, along its rates; markers by quantizer, colours by curve."""
-    parts = ("quantizer", *(part for part in ("codec", "data") if len({name_of(r.spec, part) for r in shown}) > 1))
+    """Every curve along its rates; markers by quantizer, colours by curve."""
     quantizers = list(dict.fromkeys(name_of(row.spec, "quantizer") for row in shown))
-    curves: dict[str, list[Row]] = {}
-    for row in sorted(shown, key=lambda row: row.rate_kbps["measured"]):
-        curves.setdefault(" · ".join(name_of(row.spec, part) for part in parts), []).append(row)
-    for i, (label, points) in enumerate(sorted(curves.items())):
+    curves = sorted(_joined(shown).items())
+    for i, (label, points) in enumerate(curves):
         aside = ScaledTranslation((i - (len(curves) - 1) / 2) * 4 / 72, 0, axis.figure.dpi_scale_trans)
         scores = [row.scores[metric] for row in points]
         errors = np.nan_to_num([[s.mean - s.low for s in scores], [s.high - s.mean for s in scores]])
-        marker = MARKERS[quantizers.index(name_of(points[0].spec, "quantizer")) % len(MARKERS)]
         curve = axis.errorbar(
             [row.rate_kbps["measured"] for row in points],
             [score.mean for score in scores],
             yerr=np.maximum(errors, 0),
-            marker=marker,
+            marker=MARKERS[quantizers.index(name_of(points[0].spec, "quantizer")) % len(MARKERS)],
             capsize=3,
             linewidth=1,
             label=label,
         )
         for artist in curve.get_children():  # after it has set the limits
             artist.set_transform(axis.transData + aside)
+
+
+def _joined(shown: list[Row]) -> dict[str, list[Row]]:
+    """Rows of one quantizer, codec and data set by rising rate; apart where two have one rate, being variants."""
+    parts = [part for part in ("codec", "data") if len({name_of(row.spec, part) for row in shown}) > 1]
+    curves: dict[str, list[Row]] = {}
+    for row in sorted(shown, key=lambda row: row.rate_kbps["measured"]):
+        curves.setdefault(" · ".join(name_of(row.spec, part) for part in ("quantizer", *parts)), []).append(row)
+    for label, points in list(curves.items()):
+        rates = [row.rate_kbps["measured"] for row in points]
+        if any(after < SAME_RATE * before for before, after in pairwise(rates)):
+            del curves[label]
+            for row in points:
+                curves.setdefault(" · ".join([row.quantizer, *(getattr(row, part) for part in parts)]), []).append(row)
+    return curves
 
 
 def _uncoded(axis: Axes, shown: list[Row], metric: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import matplotlib.image
 import numpy as np
 import pytest
-from codecbench.leaderboards.plots import electrodogram, rate_score, training_curve
+from codecbench.leaderboards.plots import _joined, electrodogram, rate_score, training_curve
 from codecbench.leaderboards.records import Record, RecordError, Score
 from codecbench.leaderboards.rows import rows
 from codecbench.leaderboards.tables import markdown_table, terminal_table
@@ -222,6 +222,13 @@ def test_an_electrodogram_is_drawn_with_the_low_frequency_at_the_bottom(tmp_path
 def test_patterns_of_two_shapes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="one shape"):
         electrodogram(pattern(0), pattern(1)[:, :-1], 888.9, tmp_path / "no.png")
+
+
+def test_a_curve_joins_rates_and_never_variants_at_one_rate():
+    sweep = [a_record(options={"bits": b}, rate_kbps={"measured": float(b)}, vstoi=b / 10) for b in (6, 4)]
+    assert [[row.rate_kbps["measured"] for row in curve] for curve in _joined(rows(sweep)).values()] == [[4.0, 6.0]]
+    variants = [a_record(options={"replacement": r}, vstoi=0.5 + r / 10) for r in (True, False)]
+    assert sorted(_joined(rows(variants))) == ["nsvq replacement=False", "nsvq replacement=True"]
 
 
 @pytest.mark.filterwarnings("error")
