@@ -59,17 +59,12 @@ def rate_score(records: Iterable[Record], path: Path | str, metric: str = "vstoi
     shown = [row for row in shown if np.isfinite(row.scores[metric].mean)]
     if not shown:
         raise ValueError(f"no record has both {metric} and a measured rate")
-    figure = _figure(7, 4.6)
+    figure = _figure(7.0, 4.6)
     axis = figure.subplots()
     _curves(axis, shown, metric)
     _uncoded(axis, shown, metric)
-    rates = [row.rate_kbps["measured"] for row in shown]
-    if max(rates) > 8 * min(rates):
-        axis.set_xscale("log")
-    else:  # rates that are nearly one must not look far apart
-        axis.set_xlim(min(axis.get_xlim()[0], 0.9 * min(rates)), max(axis.get_xlim()[1], 1.1 * max(rates)))
+    _rate_axis(axis, [row.rate_kbps["measured"] for row in shown])
     score = shown[0].scores[metric]
-    axis.set_xlabel("measured rate (kbit/s); curves set apart sideways")
     unit = f" ({score.unit})" if score.unit else ""
     axis.set_ylabel(
         f"{label_of(metric)}{unit}, 95 % interval, {'higher' if score.higher_is_better else 'lower'} is better"
@@ -79,16 +74,19 @@ def rate_score(records: Iterable[Record], path: Path | str, metric: str = "vstoi
     _save(figure, path)
 
 
-def training_curve(steps: Sequence[float], validation_loss: Sequence[float], path: Path | str) -> None:
-    """Draw the validation loss against optimiser steps, its lowest value marked."""
+def training_curve(steps: Sequence[int], validation_loss: ArrayLike, path: Path | str) -> None:
+    """Draw the validation loss against optimiser steps, its lowest value marked; losses that are not finite have gaps.
+
+    ValueError: there are none, or not as many as steps.
+    """
     loss = np.asarray(validation_loss, dtype=np.float64)
-    if len(steps) != len(loss) or not np.isfinite(loss).any():
+    if len(steps) != len(loss) or len(loss) == 0:
         raise ValueError(f"{len(steps)} steps and {len(loss)} validation losses do not make a curve")
-    figure = _figure(6, 3.6)
+    figure = _figure(6.0, 3.6)
     axis = figure.subplots()
     axis.plot(steps, loss, marker="." if len(loss) < 100 else "", color="C0")
-    best = int(np.nanargmin(loss))
-    axis.plot(steps[best], loss[best], "o", color="C1", label=f"lowest: {loss[best]:.4g} at step {steps[best]:g}")
+    best = int(np.argmin(np.where(np.isfinite(loss), loss, np.inf)))
+    axis.plot(steps[best], loss[best], "o", color="C1", label=f"lowest: {loss[best]:.4g} at step {steps[best]}")
     axis.set_xlabel("optimiser steps")
     axis.set_ylabel("validation loss")
     axis.grid(alpha=0.25)
@@ -147,6 +145,14 @@ def _joined(shown: list[Row]) -> dict[str, list[Row]]:
             for row in points:
                 curves.setdefault(" · ".join([row.quantizer, *(getattr(row, part) for part in parts)]), []).append(row)
     return curves
+
+
+def _rate_axis(axis: Axes, rates: list[float]) -> None:
+    axis.set_xlabel("measured rate (kbit/s); curves set apart sideways")
+    if max(rates) > 8 * min(rates):
+        axis.set_xscale("log")
+    else:  # rates that are nearly one must not look far apart
+        axis.set_xlim(min(axis.get_xlim()[0], 0.9 * min(rates)), max(axis.get_xlim()[1], 1.1 * max(rates)))
 
 
 def _uncoded(axis: Axes, shown: list[Row], metric: str) -> None:

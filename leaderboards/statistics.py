@@ -71,7 +71,7 @@ def sign_flip_p(differences: Vector, resamples: int = 10_000, seed: int = 0) -> 
 
 
 def across_seeds(
-    means: Sequence[float], lows: Sequence[float], highs: Sequence[float], confidence: float = 0.95
+    means: Sequence[float | int], lows: Sequence[float | int], highs: Sequence[float | int], confidence: float = 0.95
 ) -> tuple[float, float, float]:
     """Mean over seeds and its interval, from each seed's mean and interval over the same items.
 

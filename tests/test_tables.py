@@ -239,7 +239,8 @@ def test_pictures_of_odd_input_are_drawn_without_a_warning(tmp_path):
     unsure = a_record(scores={"vstoi": a_score(0.7, low=math.nan, high=math.nan)})
     rate_score([unsure, a_record("bare", rate_kbps={})], tmp_path / "d.png")
     training_curve([0, 100, 200], [1.0, math.nan, 0.5], tmp_path / "e.png")
-    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in "abcde")
+    training_curve([0, 100], [math.nan, math.inf], tmp_path / "f.png")  # a training that diverged
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in "abcdef")
 
 
 def test_nothing_to_draw_is_refused(tmp_path):
