@@ -4,6 +4,7 @@ spec -> train -> model.safetensors -> encode the test set to files -> decode the
 """
 
 import contextlib
+import logging
 import shutil
 import time
 import warnings
@@ -170,6 +171,7 @@ def _steady(seed: int) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(seed)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*num_workers.*")

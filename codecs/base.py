@@ -74,7 +74,7 @@ class Codec(LightningModule, ABC):
         return torch.cat([quantized.codes for quantized in self(signal).quantized], dim=1)
 
     @final
-    def split(self, codes: Codes) -> tuple[Codes, ...]:
+    def split(self, codes: Codes) -> tuple[Tensor, ...]:
         """Codes of every stream -> codes per quantizer."""
         return codes.split([len(quantizer.alphabet) for quantizer in self.quantizers], dim=1)
 

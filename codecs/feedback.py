@@ -9,6 +9,7 @@ GEMM a frame, weight gradients are one GEMM a layer after the loop, and the quan
 positions come from C batched vector-Jacobian products (positions are quantized alone, so nothing need be declared).
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -181,7 +182,7 @@ def unpack(tensors: Any, depth: int) -> Weights:
     return Weights(*encoder[:3], _pairs(encoder[3:]), *decoder[:3], _pairs(decoder[3:]))
 
 
-def _pairs(tensors: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _pairs(tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     return list(zip(tensors[::2], tensors[1::2], strict=True))
 
 

@@ -124,9 +124,9 @@ class Quantizer(LightningModule, ABC):
         return Tables(row[None], index, torch.full_like(index, shift), escape)
 
     def fit_tables(self, codes: Codes) -> None:
-        """Fit the coding tables on training codes. Default: one histogram a stream, one added to every count."""
+        """Fit the coding tables on training codes. Default: one histogram a stream given, one added to every count."""
         rows, origins = [], []
-        for stream, size in enumerate(self.alphabet):
+        for stream, size in enumerate(self.alphabet[: codes.shape[1]]):
             symbols = codes[:, stream].reshape(-1).cpu()
             origin = int(symbols.min()) if size is None and len(symbols) else 0
             length = int(symbols.max()) - origin + 2 if size is None and len(symbols) else (size or 1)
@@ -146,8 +146,8 @@ class Quantizer(LightningModule, ABC):
     @property
     @final
     def float_type(self) -> torch.dtype:
-        """The dtype of the parameters (float32 without any)."""
-        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+        """The dtype of the parameters; without any, that of the codec around it."""
+        return next((p.dtype for p in self.parameters()), self.dtype)
 
     @property
     @final
