@@ -10,7 +10,7 @@ def plugins(kind: str) -> dict[str, type]:
     return found(kind)
 
 
-def run(quantizer: Any = "nsvq", codec: Any = "frae", **options: Any) -> Any:
+def run(quantizer: Any = None, codec: Any = None, **options: Any) -> Any:
     """Train and score one combination; the Python form of `benchmark run` (names or classes). Returns the record."""
     from .benchmark.run import run as run_one
 

@@ -35,7 +35,7 @@ def gate(baseline: Path, limits: list[str], output_dir: Path, console: Console, 
 
 def _baseline(spec: Spec, known: list[Record], place: Path, profile: str) -> Record:
     """The record made by the same settings, whatever the code was."""
-    same = [record for record in known if _settings(record.spec) == _settings(spec.as_dict())]
+    same = [record for record in known if _settings(record.spec) == _settings(spec.recorded())]
     if not same:
         what = f"{spec.quantizer.name} in {spec.codec.name}"
         raise RecordError(f"{place}: no baseline for {what} by this recipe; make one: benchmark run --profile {profile}")

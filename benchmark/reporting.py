@@ -26,7 +26,7 @@ def make_record(spec: Spec, codec: Codec, track: Track, evaluation: Evaluation, 
     """Everything that a leaderboard may show of a run."""
     seconds = evaluation.seconds
     return Record(
-        spec=spec.as_dict(),
+        spec=spec.recorded(),
         hash=spec.hash,
         name=spec.name,
         track=track.name,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track as progress_bar
@@ -28,7 +29,7 @@ from .evaluation import evaluate
 from .plugins import lookup
 from .reporting import make_record
 from .spec import Choice, Spec, build_codec, build_corpus, build_quantizer, make_specs
-from .tracking import wandb_logger
+from .tracking import log_results, wandb_logger
 from .tracks import Track, track_of
 from .training import TrainingModule, converged, train
 
@@ -37,7 +38,7 @@ TABLE_FRAMES = 1600  # positions per training crop from which the coding tables 
 TABLE_CROPS = 64
 
 
-def run(quantizer: Any = "nsvq", codec: Any = "frae", *, output_dir: Path | str = "runs", **options: Any) -> Any:
+def run(quantizer: Any = None, codec: Any = None, *, output_dir: Path | str = "runs", **options: Any) -> Any:
     """The Python form of `benchmark run`: names or classes; `options` as in make_specs, and force, wandb, quiet.
 
     Returns the record, or a list of them where several were asked for. UserError and DataError say what cannot be.
@@ -52,6 +53,8 @@ def run(quantizer: Any = "nsvq", codec: Any = "frae", *, output_dir: Path | str 
 def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None, console: Console) -> list[Record]:
     """Every run that has not finished yet, then one table and where the files are."""
     _writable(output_dir)
+    for spec in specs:  # what cannot be is said before anything is trained
+        make_codec(spec, domain_rate(spec))
     found = []
     for number, spec in enumerate(specs, 1):
         console.print(f"[bold]{number}/{len(specs)}[/] {spec.name}", highlight=False)
@@ -81,10 +84,12 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
     codec = make_codec(spec, domain_rate(spec))
     with _steady(spec.seed):
         track = track_of(codec.domain, corpus, spec.ace, weight, _watched(console))
-        codec, module, seconds = _trained(spec, codec, track, folder, wandb, console)
-    evaluation = evaluate(load_model(folder, spec), codec, track, folder, spec.coder, _watched(console))
+        logger = wandb_logger(wandb, folder, spec)
+        module, seconds = _trained(spec, codec, track, folder, logger, console)
+        evaluation = evaluate(load_model(folder, spec), codec, track, folder, spec.coder, _watched(console))
     training = _training_summary(module, spec, seconds, folder)
     record = make_record(spec, codec, track, evaluation, training)
+    log_results(logger, record, folder)
     records.write_items(folder / "items.csv", evaluation.rows)
     records.write(record, finished)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -137,22 +142,15 @@ def _options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
 
 
 def _trained(
-    spec: Spec, codec: Codec, track: Track, folder: Path, wandb: str | None, console: Console
-) -> tuple[Codec, TrainingModule, float]:
+    spec: Spec, codec: Codec, track: Track, folder: Path, logger: Any, console: Console
+) -> tuple[TrainingModule, float]:
+    """Train, fit the coding tables on training codes, save; the seconds it took."""
     begin = time.perf_counter()
-    logger = wandb_logger(wandb, folder, spec)
     module = train(codec, track, spec.training, spec.seed, folder / "checkpoints", logger, bar=not console.quiet)
-    generator = torch.Generator().manual_seed(spec.seed)
-    crops = track.training_batch(TABLE_CROPS, TABLE_FRAMES, _numpy(generator))
+    crops = track.training_batch(TABLE_CROPS, TABLE_FRAMES, np.random.default_rng([spec.seed, TABLE_FRAMES]))
     codec.fit_tables(codec.encode(crops))
     save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, folder / MODEL)
-    return codec, module, time.perf_counter() - begin
-
-
-def _numpy(generator: torch.Generator) -> Any:
-    import numpy as np
-
-    return np.random.default_rng(int(torch.randint(2**31 - 1, (), generator=generator)))
+    return module, time.perf_counter() - begin
 
 
 def _training_summary(module: TrainingModule, spec: Spec, seconds: float, folder: Path) -> dict[str, Any]:

@@ -167,7 +167,10 @@ def train(
     )
     steps = DataLoader(Steps(track, training, seed), batch_size=None, sampler=From(start, training.steps))
     held_out = DataLoader([track.validation_batch()], batch_size=None)
-    trainer.fit(module, steps, held_out, ckpt_path=checkpoint if start else None, weights_only=True)
+    try:
+        trainer.fit(module, steps, held_out, ckpt_path=checkpoint if start else None, weights_only=True)
+    except SystemExit as ended:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from ended
     codec.to("cpu").eval()
     for quantizer in codec.quantizers:
         quantizer.bypass = False
