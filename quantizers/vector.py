@@ -44,7 +44,7 @@ class VectorQuantizer(Quantizer, ABC):
         self.size = round(2**codebook_bits)
         self.initialisation = initialisation
         self.replacement = replacement
-        self.codebook = nn.Parameter(torch.randn(self.size, channels))
+        self.codebook = nn.Parameter(torch.empty(self.size, channels).uniform_(-1 / self.size, 1 / self.size))
         self.register_buffer("metric", torch.ones(channels))  # weights w of the distance ||w * (x - c)||
         self.register_buffer("batches_used", torch.zeros(self.size, dtype=torch.int64))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
