@@ -1,10 +1,10 @@
-"""codecbench: any quantizer, in any codec, at the same bitrate, scored on real decoded bitstreams, with an error bar."""
+"""codecbench: any quantizer, in any codec, at the same bitrate, on real decoded bitstreams, with an error bar."""
 
-from typing import Any
+from typing import Any, Literal
 
 
-def plugins(kind: str) -> dict[str, type]:
-    """The plug-ins of `kind` ("quantizers", "codecs", "datamodules"): registered name -> class."""
+def plugins(kind: Literal["quantizers", "codecs", "datamodules"]) -> dict[str, type]:
+    """The plug-ins of a kind: registered name -> class."""
     from .benchmark.plugins import found
 
     return found(kind)

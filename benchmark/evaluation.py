@@ -45,7 +45,7 @@ def evaluate(decoder: Codec, encoder: Codec, track: Track, folder: Path, coder: 
     files, shown = folder / "bitstreams", folder / "examples"
     for place in (files, shown):
         place.mkdir(exist_ok=True)
-    seconds = dict.fromkeys(("encode", "decode", "score", "audio"), 0.0)
+    seconds: dict[str, float] = {"encode": 0.0, "decode": 0.0, "score": 0.0, "audio": 0.0}
     rows, codes = [], []
     for number, item in enumerate(watched(list(track.test_items()), "encode, decode, score")):
         path = files / f"{item.name}.cbs"

@@ -38,7 +38,9 @@ def _baseline(spec: Spec, known: list[Record], place: Path, profile: str) -> Rec
     same = [record for record in known if _settings(record.spec) == _settings(spec.recorded())]
     if not same:
         what = f"{spec.quantizer.name} in {spec.codec.name}"
-        raise RecordError(f"{place}: no baseline for {what} by this recipe; make one: benchmark run --profile {profile}")
+        raise RecordError(
+            f"{place}: no baseline for {what} by this recipe; make one: benchmark run --profile {profile}"
+        )
     return same[-1]
 
 

@@ -54,9 +54,12 @@ def check(part: str, text: str, given: Mapping[str, Any], console: Console) -> i
     make = partial(create, part, name, cls, options)
     if part == "quantizer":
         from ..quantizers.checks import run_checks
+        from ..quantizers.coding_checks import coder_checks
+        from .entropy_coding import decode_codes, encode_codes, information
 
         make(CHECKED_CHANNELS)  # a refused option is the user's mistake, not a failed check
-        results = run_checks(partial(make, CHECKED_CHANNELS))
+        fresh = partial(make, CHECKED_CHANNELS)
+        results = run_checks(fresh) + coder_checks(fresh, encode_codes, decode_codes, information)
     else:
         from ..codecs.checks import run_checks
         from ..quantizers.identity import Identity

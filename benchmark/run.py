@@ -102,7 +102,7 @@ def domain_rate(spec: Spec) -> float:
 
 
 def make_codec(spec: Spec, signal_rate: float) -> Codec:
-    """A fresh codec of a spec, quantizers included. UserError where the parts do not fit or the bitrate cannot be met."""
+    """A fresh codec of a spec, quantizers included. UserError: the parts do not fit, the bitrate cannot be met."""
     cls, _ = lookup("codecs", spec.codec.name)
     stride = getattr(cls, "stride", 1)
 

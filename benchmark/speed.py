@@ -7,11 +7,13 @@ The median of the rounds is printed: forward and backward of one training step.
 import argparse
 import statistics
 import time
+from functools import partial
 
 import torch
 
 from ..codecs.feedback import UNSELECTED
 from ..codecs.frae import FRAE
+from ..quantizers.base import Quantizer
 from .plugins import found
 
 SHAPES = ((1, 200), (16, 200), (64, 100), (128, 100))  # batch, frames
@@ -39,9 +41,13 @@ def worst_difference(codec: FRAE, pattern: torch.Tensor) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(*sides, strict=True))
 
 
+def _quantizer(name: str, channels: int, share: float) -> Quantizer:
+    return found("quantizers")[name](channels)
+
+
 def main() -> None:
     """Print one line per quantizer and shape."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="The frame loop: hand-written backward against autograd.")
     parser.add_argument("--quantizer", default="identity,ste_vq,ema_vq,nsvq")
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
@@ -49,7 +55,7 @@ def main() -> None:
     print(f"{'quantizer':10} {'batch x frames':>14} {'autograd ms':>12} {'fast ms':>9} {'ratio':>6} {'difference':>11}")
     for name in arguments.quantizer.split(","):
         for batch, frames in SHAPES:
-            codec = FRAE(lambda channels, share, cls=found("quantizers")[name]: cls(channels)).train()
+            codec = FRAE(partial(_quantizer, name)).train()
             pattern = torch.where(torch.rand(batch, 22, frames) < 0.8, UNSELECTED, torch.rand(batch, 22, frames))
             difference = worst_difference(codec.double(), pattern.double())
             codec.float()

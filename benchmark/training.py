@@ -139,7 +139,7 @@ def converged(curve: list[tuple[int, float, bool]], training: Training) -> bool:
 def train(
     codec: Codec, track: Track, training: Training, seed: int, folder: Path, logger: Any = False, bar: bool = True
 ) -> TrainingModule:
-    """Train in place, resuming from `folder`/last.ckpt where an earlier call was cut off; ends on the CPU, in eval mode."""
+    """Train in place, from `folder`/last.ckpt on where an earlier call was cut off; ends on the CPU, in eval mode."""
     module = TrainingModule(codec, track, training, seed)
     checkpoint = folder / "last.ckpt"
     start = 0
@@ -166,7 +166,7 @@ def train(
         log_every_n_steps=10,
     )
     steps = DataLoader(Steps(track, training, seed), batch_size=None, sampler=From(start, training.steps))
-    held_out = DataLoader([track.validation_batch()], batch_size=None)
+    held_out: DataLoader[Tensor] = DataLoader([track.validation_batch()], batch_size=None)  # type: ignore[arg-type]
     try:
         trainer.fit(module, steps, held_out, ckpt_path=checkpoint if start else None, weights_only=True)
     except SystemExit as ended:  # Lightning's answer to Ctrl-C

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..quantizers.base import Codes, Maker, Quantized, Quantizer, Tables
 
-__all__ = ["Coded", "Codec", "Maker"]
+__all__ = ["Codec", "Coded", "Maker"]
 
 
 class Coded(NamedTuple):

@@ -23,7 +23,7 @@ UNSELECTED = -0.1  # a band that is not stimulated
 
 def postprocess(raw: Tensor, out: Tensor | None = None) -> Tensor:
     """Decoder output -> pattern: below 0 is not selected, above 1 is full scale."""
-    return nn.functional.threshold_(torch.clamp(raw, max=1.0, out=out), -torch.finfo(raw.dtype).tiny, UNSELECTED)
+    return torch.threshold_(torch.clamp(raw, max=1.0, out=out), -torch.finfo(raw.dtype).tiny, UNSELECTED)
 
 
 class Weights(NamedTuple):
@@ -44,7 +44,12 @@ def split_weights(encoder: nn.Sequential, decoder: nn.Sequential, bands: int, la
     parts: list[Any] = []
     for network, own in ((encoder, bands), (decoder, latent_dim)):
         first, *rest = [layer for layer in network if isinstance(layer, nn.Linear)]
-        parts += [first.weight[:, :own], first.weight[:, own:], first.bias, [(layer.weight, layer.bias) for layer in rest]]
+        parts += [
+            first.weight[:, :own],
+            first.weight[:, own:],
+            first.bias,
+            [(layer.weight, layer.bias) for layer in rest],
+        ]
     return Weights(*parts)
 
 
@@ -114,7 +119,7 @@ def run_loop(pattern: Tensor, noise: Tensor, weights: Weights, quantizer: Quanti
 
 @torch.no_grad()
 def synthesise_loop(quantized: Tensor, weights: Weights, bands: int, feedback: int) -> Tensor:
-    """The decoder alone: "T B L" quantized latents -> post-processed frames "B M T", by the operations of `run_loop`."""
+    """The decoder alone: quantized latents "T B L" -> post-processed "B M T", by the operations of `run_loop`."""
     frames, batch, _ = quantized.shape
     decoder = _Network(weights.decoder_past, weights.decoder, quantized)
     history = _History(batch, frames, bands, feedback, quantized)
@@ -147,14 +152,19 @@ class FeedbackLoop(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of every input, from those of raw, latents and quantized."""
         feedback, depth = ctx.feedback, ctx.depth
-        saved, hidden, rest = ctx.saved_tensors[:5], ctx.saved_tensors[5 : 5 + 2 * depth], ctx.saved_tensors[5 + 2 * depth :]
-        trace = Trace(*saved, list(hidden[:depth]), list(hidden[depth:]))
+        saved, hidden, rest = (
+            ctx.saved_tensors[:5],
+            ctx.saved_tensors[5 : 5 + 2 * depth],
+            ctx.saved_tensors[5 + 2 * depth :],
+        )
+        raw, latents, quantized, codes, history = saved
+        trace = Trace(raw, latents, quantized, codes, history, list(hidden[:depth]), list(hidden[depth:]))
         pattern, noise, *tensors = rest
         weights = unpack(tensors, depth)
         parameters = tensors[6 + 4 * depth :]
         rebuilt, jacobians = _quantizer_jacobians(ctx.quantizer, trace.latents, noise)
-        encoder, decoder, quantized = _reverse(weights, trace, jacobians, grads, feedback)
-        inner = _parameter_gradients(rebuilt, parameters, quantized)
+        encoder, decoder, into_quantized = _reverse(weights, trace, jacobians, grads, feedback)
+        inner = _parameter_gradients(rebuilt, parameters, into_quantized)
         width = pattern.shape[2]
         past = trace.history.unfold(1, feedback * width, width)[:, :-1].transpose(0, 1)
         packed = [
@@ -177,9 +187,10 @@ def pack(weights: Weights) -> list[Tensor]:
 
 def unpack(tensors: Any, depth: int) -> Weights:
     """The inverse of `pack`; `depth` layers follow the first one in each network."""
-    half = 3 + 2 * depth
-    encoder, decoder = tensors[:half], tensors[half : 2 * half]
-    return Weights(*encoder[:3], _pairs(encoder[3:]), *decoder[:3], _pairs(decoder[3:]))
+    parts: list[Any] = []
+    for network in (tensors[: 3 + 2 * depth], tensors[3 + 2 * depth : 6 + 4 * depth]):
+        parts += [*network[:3], _pairs(network[3:])]
+    return Weights(*parts)
 
 
 def _pairs(tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..quantizers.base import Codes, Maker, Quantizer
-from .base import Coded, Codec
+from .base import Codec, Coded
 from .feedback import UNSELECTED, FeedbackLoop, pack, postprocess, run_loop, split_weights, synthesise_loop
 
 WIDTHS = {2: (32, 16), 3: (32, 24, 16)}
@@ -67,7 +67,9 @@ class FRAE(Codec):
         super().__init__()
         hidden = list(widths or WIDTHS[3])
         if latent_dim < 1 or feedback < 0 or min(hidden) < 1:
-            raise ValueError(f"latent_dim={latent_dim}, widths={hidden} must be positive and feedback={feedback} at least 0")
+            raise ValueError(
+                f"latent_dim={latent_dim}, widths={hidden} must be positive and feedback={feedback} at least 0"
+            )
         self.bands, self.feedback, self.latent_dim, self.fast = bands, feedback, latent_dim, fast
         past = bands * feedback
         self.encoder = _mlp([bands + past, *hidden, latent_dim])
@@ -85,12 +87,20 @@ class FRAE(Codec):
             raw, latents, quantized, codes = self._all_at_once(signal, noise)
         elif not torch.is_grad_enabled():
             weights = split_weights(self.encoder, self.decoder, self.bands, self.latent_dim)
-            raw, latents, quantized, codes, *_ = run_loop(signal.permute(2, 0, 1), noise, weights, self.quantizer, self.feedback)
+            raw, latents, quantized, codes, *_ = run_loop(
+                signal.permute(2, 0, 1), noise, weights, self.quantizer, self.feedback
+            )
         elif self.fast:
             weights = split_weights(self.encoder, self.decoder, self.bands, self.latent_dim)
             inner = list(self.quantizer.parameters())
             raw, latents, quantized, codes = FeedbackLoop.apply(
-                signal.permute(2, 0, 1), noise, self.quantizer, self.feedback, len(weights.encoder), *pack(weights), *inner
+                signal.permute(2, 0, 1),
+                noise,
+                self.quantizer,
+                self.feedback,
+                len(weights.encoder),
+                *pack(weights),
+                *inner,
             )
         else:
             raw, latents, quantized, codes = self._eager(signal, noise)

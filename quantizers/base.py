@@ -41,7 +41,7 @@ class Tables(NamedTuple):
     """Integer entropy model of one group of streams: symbol s of a position has counts[index, s - shift] / 2**20."""
 
     counts: Int[Tensor, "M K"]  # rows add up to 2**20, no entry is zero
-    index: Int[Tensor, "B S T"]  # which row
+    index: Int[Tensor, "B S T"]  # type: ignore[assignment]  # which row
     shift: Int[Tensor, "B S T"]  # the symbol that column 0 stands for
     escape: bool  # the last column means: the symbol follows as a raw integer
 
@@ -109,10 +109,10 @@ class Quantizer(LightningModule, ABC):
         nominal = latents.new_full((latents.shape[0], latents.shape[2]), self.nominal_bits)
         return latents.new_zeros(()), nominal
 
-    def fit(self, latents: Latents) -> None:  # noqa: B027
+    def fit(self, latents: Latents) -> None:
         """Where a codebook starts, or is: called once with training latents."""
 
-    def update(self, latents: Latents, codes: Codes, progress: float) -> None:  # noqa: B027
+    def update(self, latents: Latents, codes: Codes, progress: float) -> None:
         """State outside gradient descent, after each optimiser step; progress runs from 0 to 1."""
 
     def tables(self, known: Codes) -> Tables:
@@ -147,7 +147,7 @@ class Quantizer(LightningModule, ABC):
     @final
     def float_type(self) -> torch.dtype:
         """The dtype of the parameters; without any, that of the codec around it."""
-        return next((p.dtype for p in self.parameters()), self.dtype)
+        return next((p.dtype for p in self.parameters()), self.dtype)  # type: ignore[return-value]
 
     @property
     @final
@@ -214,11 +214,11 @@ class Quantizer(LightningModule, ABC):
         row = self.table_counts[int(ends[stream] - self.table_sizes[stream]) : int(ends[stream])]
         return row.cpu(), int(self.table_origins[stream]), size is None
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         for name in ("table_counts", "table_sizes", "table_origins"):  # tables grow when they are fitted
             if prefix + name in state_dict:
                 setattr(self, name, torch.zeros_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 Stepper = Callable[[Tensor, int], tuple[Tensor, Tensor]]

@@ -23,7 +23,7 @@ from .vector import Initialisation, VectorQuantizer
 
 @final
 class NSVQ(VectorQuantizer):
-    """Noise substitution; `weights` are w, one per channel (default: all 1). Raises ValueError where they do not fit."""
+    """Noise substitution; `weights` are w, one per channel (default: all 1). ValueError where they do not fit."""
 
     paper = "Vali & Backstrom 2022, doi:10.1109/ACCESS.2022.3147670"
 

@@ -13,7 +13,7 @@ from .vector import Initialisation, VectorQuantizer
 
 @final
 class StraightThroughVQ(VectorQuantizer):
-    """Straight-through VQ; `commitment` is beta of the paper, `loss_weight` scales both terms against the codec's loss."""
+    """Straight-through VQ; `commitment` is beta of the paper, `loss_weight` scales both terms."""
 
     paper = "van den Oord et al. 2017, arXiv:1711.00937"
 

@@ -34,7 +34,11 @@ class VectorQuantizer(Quantizer, ABC):
     """
 
     def __init__(
-        self, channels: int, codebook_bits: float = 6.0, initialisation: Initialisation = "kmeans", replacement: float = 0.1
+        self,
+        channels: int,
+        codebook_bits: float = 6.0,
+        initialisation: Initialisation = "kmeans",
+        replacement: float = 0.1,
     ) -> None:
         super().__init__(channels)
         if not 1.0 <= codebook_bits <= MAX_BITS:
@@ -98,11 +102,7 @@ class VectorQuantizer(Quantizer, ABC):
         vectors = latents.transpose(1, 2).reshape(-1, self.channels)
         if not torch.isfinite(vectors).all():
             raise ValueError("the latents hold NaN or infinity: training diverged; lower the learning rate")
-        if self.initialisation == "normal":
-            start = torch.randn_like(self.codebook)
-        else:
-            start = self._spread(vectors)
-        self.place(start)
+        self.place(torch.randn_like(self.codebook) if self.initialisation == "normal" else self._spread(vectors))
 
     @torch.no_grad()
     def place(self, codewords: Tensor) -> None:
@@ -132,7 +132,9 @@ class VectorQuantizer(Quantizer, ABC):
         """One codebook of 2**bits codewords."""
         if not 1.0 <= bits <= MAX_BITS:
             nearest = min(max(bits, 1.0), MAX_BITS)
-            raise ValueError(f"one codebook spends 1 to {MAX_BITS:g} bit per position, not {bits:g}; nearest: {nearest:g}")
+            raise ValueError(
+                f"one codebook spends 1 to {MAX_BITS:g} bit per position, not {bits:g}; nearest: {nearest:g}"
+            )
         return {"codebook_bits": bits}
 
     def _replace(self, idle: Tensor) -> None:
@@ -156,7 +158,7 @@ class VectorQuantizer(Quantizer, ABC):
         from sklearn.cluster import MiniBatchKMeans  # imported where used: one second
 
         seed = int(torch.randint(2**31 - 1, ()))
-        means = MiniBatchKMeans(self.size, batch_size=max(1024, 4 * self.size), n_init=1, random_state=seed)
+        means = MiniBatchKMeans(self.size, batch_size=max(1024, 4 * self.size), n_init=1, random_state=seed)  # type: ignore[arg-type]
         means.fit((vectors * self.metric).double().cpu().numpy())
         centres = torch.from_numpy(np.asarray(means.cluster_centers_)).to(vectors)
         return centres / self.metric

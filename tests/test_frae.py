@@ -92,7 +92,13 @@ def test_the_feedback_reaches_both_networks() -> None:
 
 @pytest.mark.parametrize(
     "name, count",
-    [("frae-l5-h2-r1", 3771), ("frae-l5-h2-r4", 6939), ("frae-l5-h3-r4", 8267), ("aec-l5-h2", 2715), ("aec-l5-h3", 4043)],
+    [
+        ("frae-l5-h2-r1", 3771),
+        ("frae-l5-h2-r4", 6939),
+        ("frae-l5-h3-r4", 8267),
+        ("aec-l5-h2", 2715),
+        ("aec-l5-h3", 4043),
+    ],
 )
 def test_sizes_of_the_family(name: str, count: int) -> None:
     codec = frae(**FRAE.presets[name])

@@ -1,4 +1,4 @@
-"""The CI gate end to end: an unchanged method passes, a codebook that never learns fails, another machine only warns."""
+"""The CI gate end to end: the same method passes, a codebook that never learns fails, another CPU only warns."""
 
 import io
 import shutil

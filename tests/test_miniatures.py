@@ -9,7 +9,7 @@ from codecbench.benchmark.entropy_coding import decode_codes, encode_codes
 from codecbench.benchmark.spec import Training
 from codecbench.benchmark.tracks import Track
 from codecbench.benchmark.training import train
-from codecbench.codecs.base import Coded, Codec
+from codecbench.codecs.base import Codec, Coded
 from codecbench.leaderboards import records
 from codecbench.quantizers.base import Maker, Quantizer
 from codecbench.quantizers.ema_vq import EMAVQ

@@ -8,7 +8,7 @@ Pattern = Float[Tensor, "B M T"]
 
 
 def band_selection_loss(pattern: Pattern, decoded: Pattern, alpha: float) -> Float[Tensor, ""]:
-    """L_alpha = ((1 - alpha) * sum over Sel of (p - p^)^2 + alpha * sum over the rest of relu(p^)) / M, mean over frames.
+    """((1 - alpha) * sum over Sel of (p - p^)^2 + alpha * sum over the rest of relu(p^)) / M, mean over frames.
 
     Sel are the bands with p >= 0. A band that is not selected costs only where the decoder selects it (p^ > 0).
     """
