@@ -47,7 +47,8 @@ def evaluate(decoder: Codec, encoder: Codec, track: Track, folder: Path, coder: 
         place.mkdir(exist_ok=True)
     seconds: dict[str, float] = {"encode": 0.0, "decode": 0.0, "score": 0.0, "audio": 0.0}
     rows, codes = [], []
-    for number, item in enumerate(watched(list(track.test_items()), "encode, decode, score")):
+    for number, source in enumerate(watched(track.test_items(), "encode, decode, score")):
+        item = track.load(source)
         path = files / f"{item.name}.cbs"
         with _timed(seconds, "encode"):
             sent, expected = encode_file(encoder, item.signal, path, coder)

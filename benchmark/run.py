@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import track as progress_bar
 from safetensors.torch import load_file, save_file
@@ -34,6 +35,7 @@ from .tracks import Track, track_of
 from .training import TrainingModule, converged, train
 
 MODEL, SPEC, RECORD = "model.safetensors", "spec.yaml", records.RECORD_FILE
+LOCK = ".lock"
 TABLE_FRAMES = 1600  # positions per training crop from which the coding tables are fitted
 TABLE_CROPS = 64
 
@@ -75,15 +77,15 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
     if finished.exists() and not force:
         console.print(f"  finished before: {finished} (--force runs it anew)", highlight=False, soft_wrap=True)
         return records.read(finished)
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
     _writable(folder)
-    records.write_whole(folder / SPEC, spec.to_yaml())
     corpus = build_corpus(spec.data)
     weight = spec.training.band_selection_weight
     codec = make_codec(spec, domain_rate(spec))
-    with _steady(spec.seed):
+    with _alone(folder), _steady(spec.seed):
         track = track_of(codec.domain, corpus, spec.ace, weight, _watched(console))
+        if force:  # only now: unusable data have cost nothing
+            _empty(folder)
+        records.write_whole(folder / SPEC, spec.to_yaml())
         logger = wandb_logger(wandb, folder, spec)
         module, seconds = _trained(spec, codec, track, folder, logger, console)
         evaluation = evaluate(load_model(folder, spec), codec, track, folder, spec.coder, _watched(console))
@@ -177,6 +179,29 @@ def _steady(seed: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """UserError where another process is at work on the same run."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as busy:
+        raise UserError(f"{folder}: another process is at work on this run; wait for it") from busy
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / LOCK).unlink(missing_ok=True)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink(missing_ok=True)
 
 
 def _watched(console: Console) -> Any:

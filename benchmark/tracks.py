@@ -1,7 +1,7 @@
 """What a domain brings to a run: its signals, its training loss, its scores, and what one can listen to or look at."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -10,7 +10,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from ..datamodules.base import SAMPLE_RATE, Corpus
+from ..datamodules.base import SAMPLE_RATE, Corpus, Item
 from ..datamodules.cochlear.ace import AceConfig, ace
 from ..datamodules.cochlear.patterns import cached_patterns
 from ..datamodules.cochlear.vocoder import vocode
@@ -46,8 +46,12 @@ class Track(ABC):
         """The same crops of the validation split each time, with B."""
 
     @abstractmethod
-    def test_items(self) -> Iterator[TestItem]:
-        """The test split, one item at a time."""
+    def test_items(self) -> Sequence[Any]:
+        """What `load` takes, for every item of the test split."""
+
+    @abstractmethod
+    def load(self, item: Any) -> TestItem:
+        """One item of the test split."""
 
     @abstractmethod
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
@@ -83,10 +87,12 @@ class CochlearTrack(Track):
     def validation_batch(self) -> Tensor:
         return self._validation
 
-    def test_items(self) -> Iterator[TestItem]:
-        for item in self.corpus.items("test"):
-            clean = torch.from_numpy(self.corpus.load(item))
-            yield TestItem(item.name, ace(clean[None], self.config)[0], clean, len(clean) / SAMPLE_RATE)
+    def test_items(self) -> Sequence[Item]:
+        return self.corpus.items("test")
+
+    def load(self, item: Item) -> TestItem:
+        clean = torch.from_numpy(self.corpus.load(item))
+        return TestItem(item.name, ace(clean[None], self.config)[0], clean, len(clean) / SAMPLE_RATE)
 
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         return band_selection_loss(signal, decoded, self.alpha)

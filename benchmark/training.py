@@ -91,8 +91,9 @@ class TrainingModule(LightningModule):
         self.log("train_loss", distortion, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """State outside gradient descent, once after every optimiser step."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The step, then the state outside gradient descent: both are done before a checkpoint is written."""
+        super().optimizer_step(*args, **kwargs)
         done = (self.global_step - self.warmup_steps) / max(1, self.training_options.steps - self.warmup_steps)
         self.codec.update(self.coded, min(max(done, 0.0), 1.0))
 
@@ -101,6 +102,8 @@ class TrainingModule(LightningModule):
         coded = self.codec(batch)
         loss = self.track.loss(batch, coded.signal)
         quantized = not any(quantizer.bypass for quantizer in self.codec.quantizers)
+        if self.curve and self.curve[-1][0] == self.global_step:  # a resumed run validates once more
+            self.curve.pop()
         self.curve.append((self.global_step, float(loss), quantized))
         self.log("validation_loss", loss, prog_bar=True)
         if quantized and self.logger is not None:
@@ -145,9 +148,7 @@ def train(
     start = 0
     if checkpoint.exists():
         start = int(torch.load(checkpoint, weights_only=True, map_location="cpu")["global_step"])
-    callbacks: list[Callback] = [
-        ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=training.validate_every)
-    ]
+    callbacks: list[Callback] = [ModelCheckpoint(folder, save_last=True, save_top_k=0)]  # after every validation
     if bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     trainer = Trainer(

@@ -22,6 +22,7 @@ from codecbench.benchmark.training import converged
 from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records
 from codecbench.quantizers.ste_vq import StraightThroughVQ
+from filelock import FileLock
 
 SHORT = ["--training.steps", "8", "--training.validate_every", "4", "--training.batch_size", "4"]
 
@@ -212,6 +213,14 @@ def test_unusable_data_are_one_line_and_exit_code_2(kind: str, speech: Path, tmp
     error = capsys.readouterr().err
     assert error.startswith("benchmark: ") and error.count("\n") == 1 and "Traceback" not in error
     assert not records.find(tmp_path)
+
+
+def test_two_processes_on_one_run_do_not_mix(speech: Path, tmp_path: Path, capsys) -> None:
+    assert run(speech, tmp_path) == 0
+    folder = tmp_path / only(tmp_path).name
+    with FileLock(folder / ".lock"):
+        assert run(speech, tmp_path, "--force") == 2
+    assert "another process" in capsys.readouterr().err and only(tmp_path).scores
 
 
 def test_a_place_that_cannot_be_written_is_one_line(speech: Path, tmp_path: Path, capsys) -> None:

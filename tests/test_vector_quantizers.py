@@ -185,7 +185,9 @@ def trained_on(points: Tensor, method: type, steps: int = 2000, **options: objec
     return error, 256 - len(quantized.codes.unique())
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize(
+    "name", ["moons", *(pytest.param(name, marks=pytest.mark.slow) for name in ("swiss", "circles"))]
+)
 def test_nsvq_reaches_the_known_error_on_the_toy_sets_and_leaves_no_codeword_dead(name: str) -> None:
     points = torch.from_numpy(TOYS[name](100_000)).float()
     error, dead = trained_on(points, NSVQ)
