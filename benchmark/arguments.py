@@ -18,6 +18,7 @@ from .plugins import nearest
 GROUPS = ("quantizer", "codec", "data", "training", "ace")
 HANDED_OVER = {"quantizer": {"channels"}, "codec": {"make_quantizer"}}  # arguments that are nobody's options
 RECIPES = Path(__file__).parent / "recipes"
+MAX_SEED = 1 << 32
 PLAIN_KEYS = ("seed", "bitrate", "coder")
 DERIVED_KEYS = ("data_fingerprint", "plugins", "version", "hash")  # what a run's spec.yaml says beyond its options
 
@@ -60,6 +61,8 @@ def seeds(value: int | str | Iterable[int | str]) -> list[int]:
         if match is None:
             raise UserError(f"--seed {text} is no seed; write 0 or 0,1 or 0:5 (which leaves 5 out)")
         first, end = int(match[1]), int(match[2] or int(match[1]) + 1)
+        if end > MAX_SEED:
+            raise UserError(f"--seed {text} is too large; seeds lie below {MAX_SEED}")
         if end <= first:
             raise UserError(f"--seed {text} is empty; the second number must be above the first")
         found += range(first, end)

@@ -98,7 +98,7 @@ def read(
 
 def _parse(data: bytes) -> tuple[Header, bytes]:
     if not data or data[:2] != MAGIC[: len(data)]:
-        raise BitstreamError("not a bitstream of this program; pass a file that `benchmark encode` wrote")
+        raise BitstreamError("not a bitstream of this program; pass one of a run's bitstreams")
     if len(data) > 2 and data[2] != VERSION:
         raise BitstreamError(
             f"bitstream version {data[2]}, this program reads {VERSION}; install the one that wrote it"

@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             return int(stop.code or 0)  # argparse after --help and --version
-        print("\nbenchmark: stopped; the same command resumes where this one stopped", file=sys.stderr)
+        print(
+            "\nbenchmark: stopped; the same command, without --force, resumes where this one stopped", file=sys.stderr
+        )
         return INTERRUPTED  # Lightning turns Ctrl-C during training into SystemExit(1)
     except OSError as error:
         if error.errno not in THE_USERS:
@@ -186,6 +188,8 @@ def _run(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> i
     asked |= {f"{part}_options": options.get(part) for part in ("quantizer", "codec", "data")}
     specs = make_specs(**asked, training=options.get("training"), ace=options.get("ace"))
     if arguments.print_config:
+        if len(specs) > 1:
+            raise UserError(f"--print_config prints the settings of one run, not of {len(specs)}; name one of each")
         print("---\n".join(spec.to_yaml() for spec in specs), end="")
         return 0
     from .run import run_grid

@@ -53,7 +53,7 @@ def evaluate(decoder: Codec, encoder: Codec, track: Track, folder: Path, coder: 
         with _timed(seconds, "encode"):
             sent, expected = encode_file(encoder, item.signal, path, coder)
         with _timed(seconds, "decode"):
-            _, decoded = decode_file(decoder, path, item.signal.shape[:-1])
+            _, decoded = decode_file(decoder, path)
         _compare(path, expected, decoded)
         with _timed(seconds, "score"):
             scores = track.score(item, decoded)
@@ -74,14 +74,14 @@ def encode_file(codec: Codec, signal: torch.Tensor, path: Path, coder: Coder) ->
     return codes, coded.signal[0]
 
 
-def decode_file(codec: Codec, path: Path, leading: tuple[int, ...]) -> tuple[Header, torch.Tensor]:
-    """The signal of a bitstream, from the model and the file alone; `leading` is its shape before the last axis."""
+def decode_file(codec: Codec, path: Path) -> tuple[Header, torch.Tensor]:
+    """The signal of a bitstream, from the model and the file alone."""
 
     def positions(samples: int) -> int:
-        return codec.positions((*leading, samples))
+        return codec.positions((*codec.leading, samples))
 
     header, codes = bitstream.read(path, codec, positions, fingerprint(codec))
-    return header, codec.decode(codes, (*leading, header.samples))[0]
+    return header, codec.decode(codes, (*codec.leading, header.samples))[0]
 
 
 def _compare(path: Path, expected: torch.Tensor, decoded: torch.Tensor) -> None:

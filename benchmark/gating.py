@@ -41,7 +41,9 @@ def _baseline(spec: Spec, known: list[Record], place: Path, profile: str) -> Rec
         raise RecordError(
             f"{place}: no baseline for {what} by this recipe; make one: benchmark run --profile {profile}"
         )
-    return same[-1]
+    if len(same) > 1:
+        raise RecordError(f"{place}: {len(same)} baselines of the same settings; keep the one to compare with")
+    return same[0]
 
 
 def _settings(spec: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ spec -> train -> model.safetensors -> encode the test set to files -> decode the
 import contextlib
 import logging
 import shutil
-import time
+import uuid
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import track as progress_bar
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..codecs.base import Codec
@@ -55,8 +56,11 @@ def run(quantizer: Any = None, codec: Any = None, *, output_dir: Path | str = "r
 def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None, console: Console) -> list[Record]:
     """Every run that has not finished yet, then one table and where the files are."""
     _writable(output_dir)
+    specs = list({spec.hash: spec for spec in specs}.values())
     for spec in specs:  # what cannot be is said before anything is trained
         make_codec(spec, domain_rate(spec))
+    for data in {spec.data_fingerprint: spec.data for spec in specs}.values():
+        build_corpus(data).validate()
     found = []
     for number, spec in enumerate(specs, 1):
         console.print(f"[bold]{number}/{len(specs)}[/] {spec.name}", highlight=False)
@@ -83,13 +87,17 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
     codec = make_codec(spec, domain_rate(spec))
     with _alone(folder), _steady(spec.seed):
         track = track_of(codec.domain, corpus, spec.ace, weight, _watched(console))
+        if codec.leading != track.leading:
+            raise UserError(
+                f"{spec.codec.name} codes signals of {codec.leading} bands, {spec.data.name} has {track.leading}"
+            )
         if force:  # only now: unusable data have cost nothing
             _empty(folder)
         records.write_whole(folder / SPEC, spec.to_yaml())
         logger = wandb_logger(wandb, folder, spec)
-        module, seconds = _trained(spec, codec, track, folder, logger, console)
+        module = _trained(spec, codec, track, folder, logger, console)
         evaluation = evaluate(load_model(folder, spec), codec, track, folder, spec.coder, _watched(console))
-    training = _training_summary(module, spec, seconds, folder)
+    training = _training_summary(module, spec, folder)
     record = make_record(spec, codec, track, evaluation, training)
     log_results(logger, record, folder)
     records.write_items(folder / "items.csv", evaluation.rows)
@@ -124,10 +132,11 @@ def load_model(folder: Path, spec: Spec | None = None) -> Codec:
     try:
         spec = spec or Spec.from_yaml((folder / SPEC).read_text(encoding="utf-8"))
         state = load_file(folder / MODEL)
-    except OSError as error:
-        raise UserError(f"{folder}: not a finished run ({error.strerror or error}); train it first") from error
-    codec = make_codec(spec, domain_rate(spec))
-    codec.load_state_dict(state)
+        codec = make_codec(spec, domain_rate(spec))
+        codec.load_state_dict(state)
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: a state that does not fit
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{folder}: holds no model of this spec ({reason}); run it anew with --force") from error
     return codec.eval()
 
 
@@ -143,26 +152,26 @@ def _options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
     return {**choice.options, **chosen}
 
 
-def _trained(
-    spec: Spec, codec: Codec, track: Track, folder: Path, logger: Any, console: Console
-) -> tuple[TrainingModule, float]:
-    """Train, fit the coding tables on training codes, save; the seconds it took."""
-    begin = time.perf_counter()
+def _trained(spec: Spec, codec: Codec, track: Track, folder: Path, logger: Any, console: Console) -> TrainingModule:
+    """Train, fit the coding tables on training codes, save."""
     module = train(codec, track, spec.training, spec.seed, folder / "checkpoints", logger, bar=not console.quiet)
-    crops = track.training_batch(TABLE_CROPS, TABLE_FRAMES, np.random.default_rng([spec.seed, TABLE_FRAMES]))
+    frames = min(TABLE_FRAMES, track.typical_length)  # padding would favour the codes of silence
+    crops = track.training_batch(TABLE_CROPS, frames, np.random.default_rng([spec.seed, TABLE_FRAMES]))
     codec.fit_tables(codec.encode(crops))
-    save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, folder / MODEL)
-    return module, time.perf_counter() - begin
+    draft = folder / f".{MODEL}"
+    save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, draft)
+    draft.replace(folder / MODEL)
+    return module
 
 
-def _training_summary(module: TrainingModule, spec: Spec, seconds: float, folder: Path) -> dict[str, Any]:
+def _training_summary(module: TrainingModule, spec: Spec, folder: Path) -> dict[str, Any]:
     steps = [step for step, _, _ in module.curve]
     losses = [loss for _, loss, _ in module.curve]
     if steps:
         training_curve(steps, losses, folder / "training.png")
     curve = {"step": steps, "validation_loss": losses, "quantized": [flag for _, _, flag in module.curve]}
     flat = converged(module.curve, spec.training)
-    return {"converged": flat, "steps": spec.training.steps, "seconds": seconds, "curve": curve}
+    return {"converged": flat, "steps": spec.training.steps, "seconds": module.spent, "curve": curve}
 
 
 @contextlib.contextmanager
@@ -199,7 +208,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path)
         elif path.name != LOCK:
             path.unlink(missing_ok=True)
 
@@ -212,7 +221,7 @@ def _watched(console: Console) -> Any:
 
 
 def _writable(folder: Path) -> None:
-    probe = folder / ".writable"
+    probe = folder / f".writable-{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from importlib.metadata import version
 from itertools import chain, product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import yaml
 
@@ -16,10 +17,10 @@ from ..datamodules.base import Corpus
 from ..datamodules.cochlear.ace import AceConfig
 from ..quantizers.base import Maker, Quantizer
 from .arguments import UnknownOptionError, bitrates, create, named, read_recipe, read_settings, resolve, seeds
+from .entropy_coding import Coder
 from .errors import UserError
 from .plugins import PACKAGE, Kind, add_class, lookup, registered_name, source_hash
 
-Coder = Literal["range", "huffman"]
 KINDS: dict[str, Kind] = {"quantizer": "quantizers", "codec": "codecs", "data": "datamodules"}
 DEFAULTS = {"quantizer": "nsvq", "codec": "frae", "data": "demo", "seed": 0, "bitrate": None, "coder": "range"}
 LOCATION_OPTIONS = frozenset(
@@ -56,6 +57,8 @@ class Training:
         for name in ("warmup", "cooldown", "band_selection_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
+        if self.warmup >= 1:
+            raise ValueError(f"warmup={self.warmup} leaves no step for the quantizer; it must be below 1")
         if self.warmup + self.cooldown > 1:
             raise ValueError(f"warmup={self.warmup} and cooldown={self.cooldown} must leave steps between them")
 
@@ -74,7 +77,7 @@ class Spec:
     seed: int = 0
     coder: Coder = "range"
     plugins: tuple[tuple[str, str], ...] = ()  # name, sha256 of the file that defines it
-    version: str = field(default_factory=lambda: version(PACKAGE))
+    version: str = field(default_factory=lambda: code_version())
 
     @property
     def hash(self) -> str:
@@ -132,6 +135,17 @@ class Spec:
         return cls.from_dict(content)
 
 
+@cache
+def code_version() -> str:
+    """The package's version and a digest of all code that makes scores: other code, another run."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for folder in ("quantizers", "codecs", "datamodules", "benchmark"):
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return f"{version(PACKAGE)}+{digest.hexdigest()[:8]}"
+
+
 def build_codec(codec: Choice, make_quantizer: Maker) -> Codec:
     """The codec of a spec around quantizers. UserError where it refuses its options."""
     return create("codec", codec.name, lookup("codecs", codec.name)[0], codec.options, make_quantizer)
@@ -175,7 +189,7 @@ def make_specs(
     given |= {"training": _as_given(training), "ace": _as_given(ace)}
     layers.append({key: value for key, value in asked.items() if value is not None} | {"options": given})
     settings = DEFAULTS | {key: value for layer in layers for key, value in layer.items()}
-    options = {part: _merged(layer["options"].get(part) for layer in layers) for part in given}
+    options = {part: _merged(part, layers) for part in given}
     if settings["coder"] not in get_args(Coder):
         raise UserError(f"--coder {settings['coder']} is unknown; write {' or '.join(get_args(Coder))}")
     return _grid(settings, options)
@@ -246,8 +260,15 @@ def _as_given(value: Any) -> Mapping[str, Any]:
     return {f.name: getattr(value, f.name) for f in fields(value)}
 
 
-def _merged(layers: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
-    return {option: value for layer in layers for option, value in (layer or {}).items()}
+def _merged(part: str, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The options of a part, later layers first; one that names another plug-in leaves the earlier ones' behind."""
+    merged: dict[str, Any] = {}
+    name = DEFAULTS.get(part)
+    for layer in layers:
+        if layer.get(part, name) != name:
+            name, merged = layer[part], {}
+        merged |= layer["options"].get(part) or {}
+    return merged
 
 
 def _sources(*choices: Choice) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..datamodules.base import SAMPLE_RATE, Corpus, Item
-from ..datamodules.cochlear.ace import AceConfig, ace
+from ..datamodules.cochlear.ace import BANDS, AceConfig, ace
 from ..datamodules.cochlear.patterns import cached_patterns
 from ..datamodules.cochlear.vocoder import vocode
 from ..leaderboards.plots import electrodogram
@@ -36,6 +36,8 @@ class Track(ABC):
 
     name: str
     signal_rate: float  # samples of the codec's signal per second
+    leading: tuple[int, ...]  # shape of a signal before its last axis
+    typical_length: int  # median length of a training signal, in samples
 
     @abstractmethod
     def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
@@ -75,8 +77,9 @@ class CochlearTrack(Track):
 
     def __init__(self, corpus: Corpus, config: AceConfig, alpha: float, watched: Watched | None = None) -> None:
         self.corpus, self.config, self.alpha = corpus, config, alpha
-        self.signal_rate = config.frame_rate
+        self.signal_rate, self.leading = config.frame_rate, (BANDS,)
         self.patterns = cached_patterns(corpus, "train", config, progress=watched)
+        self.typical_length = int(np.median(self.patterns.lengths))
         held_out = cached_patterns(corpus, "validation", config, progress=watched)
         crops = held_out.crops(self.VALIDATION_CROPS, self.VALIDATION_FRAMES, np.random.default_rng(0))
         self._validation = torch.from_numpy(crops)

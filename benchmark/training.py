@@ -4,6 +4,7 @@ steps:  |- warm-up: no quantizer -|- fit -|- quantizer in the loop, constant lea
 Every step draws its data and its noise from (seed, step), so that a resumed run gives the same numbers.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..codecs.base import Codec
+from ..codecs.base import Codec, Coded
+from .errors import UserError
 from .spec import Training
 from .tracks import Track
 
 FIT_CROPS = 256  # training crops from whose latents codebooks start
-FLAT = 0.02  # a validation loss that falls by less than this share from one stretch to the next is flat
+FLAT = 0.02  # a validation loss that changes by less than this share from one stretch to the next is flat
 
 
 class Steps(Dataset[Tensor]):
@@ -48,7 +50,7 @@ class From:
         return iter(range(self.start, self.end))
 
     def __len__(self) -> int:
-        return self.end
+        return self.end  # Lightning goes on counting from the checkpoint's batch
 
 
 class TrainingModule(LightningModule):
@@ -59,14 +61,13 @@ class TrainingModule(LightningModule):
         self.codec, self.track, self.training_options, self.seed = codec, track, training, seed
         self.warmup_steps = round(training.warmup * training.steps)
         self.curve: list[tuple[int, float, bool]] = []  # step, validation loss, quantized
+        self.coded: Coded | None = None
+        self.begin, self.spent = time.perf_counter(), 0.0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam, constant, then linearly to 0 over the cool-down."""
         options = self.training_options
-        parameters = [p for p in self.codec.parameters() if p.requires_grad]
-        if not parameters:
-            return None
-        optimizer = torch.optim.Adam(parameters, lr=options.learning_rate)
+        optimizer = torch.optim.Adam([p for p in self.codec.parameters() if p.requires_grad], lr=options.learning_rate)
         last = max(1, round(options.cooldown * options.steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (options.steps - step) / last))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -88,6 +89,8 @@ class TrainingModule(LightningModule):
         distortion = self.track.loss(batch, coded.signal)
         self.coded = coded
         loss = distortion + sum(quantized.loss for quantized in coded.quantized)
+        if not torch.isfinite(loss):
+            raise UserError(f"training diverged at step {self.global_step}; lower --training.learning_rate")
         self.log("train_loss", distortion, prog_bar=True)
         return loss
 
@@ -95,7 +98,9 @@ class TrainingModule(LightningModule):
         """The step, then the state outside gradient descent: both are done before a checkpoint is written."""
         super().optimizer_step(*args, **kwargs)
         done = (self.global_step - self.warmup_steps) / max(1, self.training_options.steps - self.warmup_steps)
-        self.codec.update(self.coded, min(max(done, 0.0), 1.0))
+        if self.coded is not None:
+            self.codec.update(self.coded, min(max(done, 0.0), 1.0))
+        self.coded = None
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Distortion of what evaluation would decode."""
@@ -110,12 +115,19 @@ class TrainingModule(LightningModule):
             self._log_codebooks(coded.quantized)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The curve travels with the checkpoint."""
+        """The curve and the time spent travel with the checkpoint."""
         checkpoint["curve"] = [list(point) for point in self.curve]
+        checkpoint["spent"] = self.seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the curve up again."""
+        """Take both up again."""
         self.curve = [(int(step), float(loss), bool(quantized)) for step, loss, quantized in checkpoint["curve"]]
+        self.begin, self.spent = time.perf_counter(), float(checkpoint["spent"])
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training so far, that before an interruption included."""
+        return self.spent + time.perf_counter() - self.begin
 
     def _log_codebooks(self, quantized: Any) -> None:
         from .metrics.codes import perplexity
@@ -128,7 +140,7 @@ class TrainingModule(LightningModule):
 def converged(curve: list[tuple[int, float, bool]], training: Training) -> bool:
     """Whether the quantized validation loss was flat before the cool-down.
 
-    Flat: from the third quarter of the constant-rate stretch to the last, its mean fell by less than 2 %.
+    Flat: from the third quarter of the constant-rate stretch to the last, its mean changed by less than 2 %.
     """
     begin, end = training.warmup * training.steps, (1 - training.cooldown) * training.steps
     half, last = begin + (end - begin) / 2, begin + 3 * (end - begin) / 4
@@ -136,13 +148,17 @@ def converged(curve: list[tuple[int, float, bool]], training: Training) -> bool:
     late = [loss for step, loss, quantized in curve if quantized and last < step <= end]
     if not early or not late:
         return False
-    return float(np.mean(late)) > (1 - FLAT) * float(np.mean(early))
+    return abs(float(np.mean(late)) / float(np.mean(early)) - 1) < FLAT
 
 
 def train(
     codec: Codec, track: Track, training: Training, seed: int, folder: Path, logger: Any = False, bar: bool = True
 ) -> TrainingModule:
     """Train in place, from `folder`/last.ckpt on where an earlier call was cut off; ends on the CPU, in eval mode."""
+    if len(codec.phases) > 1:
+        raise UserError(f"{type(codec).__name__} trains in phases, which this version cannot do yet")
+    if not any(p.requires_grad for p in codec.parameters()):
+        raise UserError(f"{type(codec).__name__} has nothing that gradients train")
     module = TrainingModule(codec, track, training, seed)
     checkpoint = folder / "last.ckpt"
     start = 0
@@ -172,6 +188,7 @@ def train(
         trainer.fit(module, steps, held_out, ckpt_path=checkpoint if start else None, weights_only=True)
     except SystemExit as ended:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from ended
+    module.spent = module.seconds
     codec.to("cpu").eval()
     for quantizer in codec.quantizers:
         quantizer.bypass = False

@@ -25,6 +25,7 @@ class Codec(LightningModule, ABC):
     paper: ClassVar[str] = ""
     domain: ClassVar[str]  # "stimulation" | "waveform" | "image" | "vector"
     causal: ClassVar[bool] = False
+    leading: tuple[int, ...] = ()  # shape of the signal before its last axis, without B
     stride: int = 1  # samples of the signal per latent position
     lookahead: int = 0  # samples of the signal an output waits for beyond its own position
     phases: tuple[str, ...] = ("",)  # child modules trained one after another

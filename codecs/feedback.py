@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..quantizers.base import Quantizer
 
@@ -149,7 +150,8 @@ class FeedbackLoop(torch.autograd.Function):
         return trace.raw, trace.latents, trace.quantized, trace.codes
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Gradients of every input, from those of raw, latents and quantized."""
         feedback, depth = ctx.feedback, ctx.depth
         saved, hidden, rest = (

@@ -65,12 +65,13 @@ class FRAE(Codec):
         fast: bool = True,
     ) -> None:
         super().__init__()
-        hidden = list(widths or WIDTHS[3])
-        if latent_dim < 1 or feedback < 0 or min(hidden) < 1:
+        hidden = list(WIDTHS[3] if widths is None else widths)
+        if latent_dim < 1 or feedback < 0 or not hidden or min(hidden) < 1:
             raise ValueError(
                 f"latent_dim={latent_dim}, widths={hidden} must be positive and feedback={feedback} at least 0"
             )
         self.bands, self.feedback, self.latent_dim, self.fast = bands, feedback, latent_dim, fast
+        self.leading = (bands,)
         past = bands * feedback
         self.encoder = _mlp([bands + past, *hidden, latent_dim])
         self.decoder = _mlp([latent_dim + past, *reversed(hidden), bands])

@@ -33,6 +33,8 @@ class EMAVQ(VectorQuantizer):
         super().__init__(channels, codebook_bits, initialisation, replacement)
         if not 0 < decay < 1:
             raise ValueError(f"decay={decay} must lie between 0 and 1")
+        if commitment < 0:
+            raise ValueError(f"commitment={commitment} must be at least 0")
         self.commitment = commitment
         self.decay = decay
         self.codebook.requires_grad_(False)

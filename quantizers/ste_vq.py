@@ -27,6 +27,8 @@ class StraightThroughVQ(VectorQuantizer):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(channels, codebook_bits, initialisation, replacement)
+        if commitment < 0:
+            raise ValueError(f"commitment={commitment} must be at least 0")
         self.commitment = commitment
         self.loss_weight = loss_weight
 

@@ -98,7 +98,7 @@ class VectorQuantizer(Quantizer, ABC):
     @final
     @torch.no_grad()
     def fit(self, latents: Latents) -> None:
-        """Start the codebook from "B C T" training latents; NaN or fewer vectors than needed raise ValueError."""
+        """Start the codebook from "B C T" training latents; ValueError if they are not finite."""
         vectors = latents.transpose(1, 2).reshape(-1, self.channels)
         if not torch.isfinite(vectors).all():
             raise ValueError("the latents hold NaN or infinity: training diverged; lower the learning rate")
@@ -148,7 +148,7 @@ class VectorQuantizer(Quantizer, ABC):
 
     def _spread(self, vectors: Tensor) -> Tensor:
         """K codewords from training vectors: k-means, or distinct random ones; repeated with noise where too few."""
-        chosen = torch.randperm(len(vectors))[: max(self.size, FIT_VECTORS * self.size)]
+        chosen = torch.randperm(len(vectors))[: FIT_VECTORS * self.size]
         vectors = vectors[chosen.to(vectors.device)]
         if len(vectors) <= self.size:
             repeated = vectors[torch.arange(self.size, device=vectors.device) % len(vectors)]

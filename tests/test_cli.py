@@ -186,7 +186,10 @@ def interrupted_within_lightning():
 def test_control_c_says_that_the_same_command_resumes(grid, capsys, stop):
     grid.raises = stop
     assert run() == 130
-    assert capsys.readouterr().err.strip() == "benchmark: stopped; the same command resumes where this one stopped"
+    assert (
+        capsys.readouterr().err.strip()
+        == "benchmark: stopped; the same command, without --force, resumes where this one stopped"
+    )
 
 
 # -- help -------------------------------------------------------------------------------------------------------------

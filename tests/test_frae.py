@@ -148,7 +148,7 @@ torch.set_num_threads(int(sys.argv[2]))
 folder = Path(sys.argv[1])
 codec = FRAE(lambda channels, share: NSVQ(channels)).eval()
 codec.load_state_dict(load_file(folder / "model.safetensors"))
-torch.save(decode_file(codec, folder / "item.cbs", (22,))[1], folder / f"decoded{sys.argv[2]}.pt")
+torch.save(decode_file(codec, folder / "item.cbs")[1], folder / f"decoded{sys.argv[2]}.pt")
 """
 
 

@@ -93,12 +93,18 @@ def test_estoi_of_a_signal_with_silence_is_the_same_each_time(speech):
     assert stoi(speech[0], decoded, extended=True) == first
 
 
+@pytest.mark.parametrize("name, floor", [("stoi", 0.0), ("estoi", 0.0), ("pesq_wb", 1.0), ("visqol", 1.0)])
+def test_a_decoder_that_is_silent_gets_the_floor_not_a_missing_score(name, floor, speech):
+    assert MEASURES[name](speech[0], np.zeros_like(speech[0])) == floor
+    assert math.isnan(MEASURES[name](np.zeros_like(speech[0]), speech[0]))
+
+
 @pytest.mark.parametrize("name", MEASURES)
 def test_what_cannot_be_scored_is_nan(name, speech):
     measure, signal = MEASURES[name], speech[0]
-    silence, broken, endless = np.zeros_like(signal), signal.copy(), signal.copy()
+    broken, endless = signal.copy(), signal.copy()
     broken[7], endless[7] = np.nan, np.inf
-    for decoded in (silence, broken, endless, signal[:-1], signal[None], np.zeros(0)):
+    for decoded in (broken, endless, signal[:-1], signal[None], np.zeros(0)):
         assert math.isnan(measure(signal, decoded))
         assert math.isnan(measure(decoded, signal))
     for samples in (0, 1, 1600):

@@ -131,16 +131,16 @@ def test_a_damaged_or_foreign_file_is_refused_in_one_line(speech: Path, tmp_path
     folder = tmp_path / only(tmp_path).name
     file = next((folder / "bitstreams").iterdir())
     codec, data = load_model(folder), file.read_bytes()
-    assert decode_file(codec, file, (22,))[1].shape[0] == 22
+    assert decode_file(codec, file)[1].shape[0] == 22
     for damaged in (data[:-1], data[:5], data[:20] + bytes([data[20] ^ 1]) + data[21:], b""):
         file.write_bytes(damaged)
         with pytest.raises(BitstreamError, match=r"^[^\n]+$"):
-            decode_file(codec, file, (22,))
+            decode_file(codec, file)
     file.write_bytes(data)
     with torch.no_grad():
         next(codec.parameters()).add_(1)
     with pytest.raises(BitstreamError, match="another model"):
-        decode_file(codec, file, (22,))
+        decode_file(codec, file)
 
 
 KILLED = """
@@ -151,8 +151,10 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_numbers(speech: Path, tmp_path: Path) -> None:
-    options = ["--training.steps", "120", "--training.validate_every", "10", "--training.batch_size", "16"]
+@pytest.mark.parametrize("quantizer", ["nsvq", "ema_vq"])
+def test_a_killed_run_resumes_to_the_same_numbers(quantizer: str, speech: Path, tmp_path: Path) -> None:
+    options = ["--quantizer", quantizer, "--training.warmup", "0.05"]
+    options += ["--training.steps", "120", "--training.validate_every", "10", "--training.batch_size", "16"]
     where = ["run", "--data", "folder", "--data.root", str(speech)]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main([*where, *options, "--output-dir", str(whole), "--quiet"]) == 0
@@ -184,6 +186,7 @@ def test_converged_means_flat_before_the_cool_down() -> None:
 
     assert converged(curve(0.99), training)
     assert not converged(curve(0.97), training)
+    assert not converged(curve(1.03), training)
     assert not converged([(70, 1.0, True)], training)
     assert not converged([(step, loss, False) for step, loss, _ in curve(1.0)], training)
 
@@ -198,6 +201,27 @@ def spoil(root: Path, kind: str) -> None:
         soundfile.write(victim.with_suffix(".wav"), np.where(np.arange(len(audio)) == 99, np.nan, audio), rate, "FLOAT")
     else:
         soundfile.write(victim.with_suffix(".wav"), audio[:1600] if kind == "short" else 0 * audio, rate)
+
+
+def test_unusable_test_data_are_said_before_anything_is_trained(speech: Path, tmp_path: Path, capsys) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(speech, root)
+    victim = next((root / "test").rglob("*.flac"))
+    audio, rate = soundfile.read(victim)
+    soundfile.write(victim, 0 * audio, rate)
+    assert run(root, tmp_path / "runs") == 2
+    assert "silent" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_training_that_diverges_is_one_line(speech: Path, tmp_path: Path, capsys) -> None:
+    assert run(speech, tmp_path, "--training.learning_rate", "1e30", "--training.warmup", "0", "--quiet") == 2
+    assert "lower --training.learning_rate" in capsys.readouterr().err
+
+
+def test_a_codec_of_other_bands_than_the_data_is_one_line(speech: Path, tmp_path: Path, capsys) -> None:
+    assert run(speech, tmp_path, "--codec.bands", "16", "--quiet") == 2
+    assert "bands" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "nan", "short", "silent", "empty", "text", "absent"])

@@ -5,6 +5,7 @@ the decoded signal to the level of the reference and finds speech where that exc
 """
 
 import functools
+import math
 import os
 import subprocess
 import sys
@@ -37,12 +38,12 @@ def stoi(reference: ArrayLike, decoded: ArrayLike, rate: int = SAMPLE_RATE, exte
 
     with warnings.catch_warnings(), _fixed_noise():
         warnings.simplefilter("error", RuntimeWarning)
-        return _score(lambda x, y: pystoi(x, y, rate, extended), reference, decoded)
+        return _score(lambda x, y: pystoi(x, y, rate, extended), reference, decoded, floor=0.0)
 
 
 def pesq_wb(reference: ArrayLike, decoded: ArrayLike) -> float:
     """Wideband PESQ (ITU-T P.862.2) of 16 kHz signals, MOS-LQO; NaN where it finds no utterance, or far too many."""
-    return _score(_pesq, reference, decoded)
+    return _score(_pesq, reference, decoded, floor=1.0)
 
 
 def _pesq(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> float:
@@ -57,7 +58,9 @@ def _pesq(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> float
 
 def visqol_speech(reference: ArrayLike, decoded: ArrayLike) -> float:
     """ViSQOL v3 (Chinen et al., 2020) of 16 kHz signals by VISQOL_MODEL, MOS-LQO. Not safe in several threads."""
-    return _score(lambda x, y: _visqol().measure_from_arrays(x, y, sample_rate=SAMPLE_RATE).moslqo, reference, decoded)
+    return _score(
+        lambda x, y: _visqol().measure_from_arrays(x, y, sample_rate=SAMPLE_RATE).moslqo, reference, decoded, floor=1.0
+    )
 
 
 @functools.cache
@@ -70,15 +73,22 @@ def _visqol() -> Any:
 
 
 def _score(
-    measure: Callable[[NDArray[np.float64], NDArray[np.float64]], float], reference: ArrayLike, decoded: ArrayLike
+    measure: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
+    reference: ArrayLike,
+    decoded: ArrayLike,
+    floor: float,
 ) -> float:
+    """The measure; its floor where the decoded signal is silent, which must not count as missing; else NaN."""
     signals = [np.asarray(signal, dtype=np.float64) for signal in (reference, decoded)]
-    if signals[0].shape != signals[1].shape or not all(
-        np.isfinite(signal).all() and signal.any() for signal in signals
-    ):
+    if signals[0].shape != signals[1].shape or not all(np.isfinite(signal).all() for signal in signals):
+        return float("nan")
+    if not signals[0].any():
         return float("nan")
     try:
-        return float(measure(*signals))
+        score = float(measure(signals[0], signals[1] if signals[1].any() else signals[0]))
+        return score if signals[1].any() or not math.isfinite(score) else floor
+    except ImportError:
+        raise
     except Exception:  # the libraries raise many kinds where a signal is too short or holds no speech
         return float("nan")
 
