@@ -35,9 +35,10 @@ CHECK_EXAMPLES = """examples:
   benchmark check --plugin my_vq.py --quantizer my_vq"""
 BOARD_EXAMPLES = """examples:
   benchmark leaderboard
-  benchmark leaderboard --records results --markdown results.md"""
+  benchmark leaderboard --records results --markdown results.md --plot results.png
+  benchmark leaderboard --export leaderboards/results/mine"""
 GATE_EXAMPLES = """examples:
-  benchmark gate --baseline leaderboards/results --max-drop vstoi=0.02 --max-drop estoi=0.03"""
+  benchmark gate --baseline leaderboards/results/ci --max-drop vstoi=0.02 --max-drop estoi=0.03"""
 LS_EXAMPLES = """examples:
   benchmark ls
   benchmark ls codecs"""
@@ -163,6 +164,8 @@ def _add_leaderboard(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--records", type=Path, metavar="DIR", help="a folder of records, or one record, instead")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables here as Markdown")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw VSTOI against measured kbit/s here")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="copy the records and their items here, to commit")
 
 
 def _add_gate(parser: argparse.ArgumentParser) -> None:
@@ -234,7 +237,8 @@ def _check(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) ->
 
 
 def _leaderboard(arguments: argparse.Namespace, _: Any) -> int:
-    from ..leaderboards.records import find, write_whole
+    from ..leaderboards.plots import rate_score
+    from ..leaderboards.records import export, find, write_whole
     from ..leaderboards.tables import markdown_table, terminal_table
 
     root = arguments.records or arguments.output_dir
@@ -244,6 +248,10 @@ def _leaderboard(arguments: argparse.Namespace, _: Any) -> int:
     _console().print(terminal_table(records))
     if arguments.markdown:
         write_whole(arguments.markdown, markdown_table(records))
+    if arguments.plot:
+        rate_score(records, arguments.plot)
+    if arguments.export:
+        export(records, arguments.export)
     return 0
 
 

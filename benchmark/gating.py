@@ -24,7 +24,7 @@ def gate(baseline: Path, limits: list[str], output_dir: Path, console: Console, 
     for spec, before in pairs:
         folder = output_dir / "gate" / spec.name
         after = run_one(spec, folder, force=True, wandb=None, console=console)
-        rows = records.read_items(_items(before)), records.read_items(folder / "items.csv")
+        rows = records.read_items(records.items_path(before)), records.read_items(folder / "items.csv")
         differs = not same_machine(before, after)
         compared = compare(before, rows[0], after, rows[1], wanted)
         console.print(f"\n[bold]{spec.quantizer.name} in {spec.codec.name}[/]", highlight=False)
@@ -48,8 +48,3 @@ def _baseline(spec: Spec, known: list[Record], place: Path, profile: str) -> Rec
 
 def _settings(spec: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in spec.items() if key not in CHANGEABLE}
-
-
-def _items(record: Record) -> Path:
-    path = record.path or Path()
-    return path.with_name("items.csv") if path.name == records.RECORD_FILE else path.with_suffix(".items.csv")

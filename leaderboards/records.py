@@ -127,6 +127,24 @@ def find(root: Path | str) -> list[Record]:
     return found
 
 
+def items_path(record: Record) -> Path:
+    """Where the items of a record that was read lie: items.csv beside record.json, NAME.items.csv beside NAME.json."""
+    path = record.path or Path(RECORD_FILE)
+    return path.with_name("items.csv") if path.name == RECORD_FILE else path.with_suffix(".items.csv")
+
+
+def export(records: Iterable[Record], folder: Path | str) -> None:
+    """Copy records and their items to a flat folder, NAME.json and NAME.items.csv. RecordError if that cannot be."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+    for record in records:
+        write_items(folder / f"{record.name}.items.csv", read_items(items_path(record)))
+        write(record, folder / f"{record.name}.json")
+
+
 def write_items(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as CSV, atomically: text quoted, numbers bare and exact, NaN, None and what a row lacks empty."""
     rows = list(rows)

@@ -121,6 +121,16 @@ def test_a_bitrate_chooses_the_codebook_and_a_missed_one_is_said(speech: Path, t
     assert record.rate_kbps["missed"] == (abs(record.rate_kbps["measured"] / 4 - 1) > 0.05)
 
 
+def test_exported_records_are_read_back_and_serve_the_gate(speech: Path, tmp_path: Path) -> None:
+    runs, kept = tmp_path / "runs", tmp_path / "kept"
+    assert run(speech, runs) == 0
+    picture = tmp_path / "rate.png"
+    assert main(["leaderboard", "--output-dir", str(runs), "--export", str(kept), "--plot", str(picture)]) == 0
+    record, copy = only(runs), only(kept)
+    assert copy == record and picture.stat().st_size > 1000
+    assert records.read_items(records.items_path(copy)) == records.read_items(records.items_path(record))
+
+
 def test_huffman_files_decode_too(speech: Path, tmp_path: Path) -> None:
     assert run(speech, tmp_path, "--coder", "huffman") == 0
     assert only(tmp_path).rate_kbps["coder"] == "huffman"
