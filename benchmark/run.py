@@ -156,7 +156,7 @@ def _trained(spec: Spec, codec: Codec, track: Track, folder: Path, logger: Any, 
     """Train, fit the coding tables on training codes, save."""
     module = train(codec, track, spec.training, spec.seed, folder / "checkpoints", logger, bar=not console.quiet)
     frames = min(TABLE_FRAMES, track.typical_length)  # padding would favour the codes of silence
-    crops = track.training_batch(TABLE_CROPS, frames, np.random.default_rng([spec.seed, TABLE_FRAMES]))
+    crops = track.training_batch(TABLE_CROPS, frames, np.random.default_rng([spec.seed, spec.training.steps + 2]))
     codec.fit_tables(codec.encode(crops))
     draft = folder / f".{MODEL}"
     save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, draft)

@@ -19,7 +19,7 @@ from codecbench.benchmark.metrics.codes import (
     perplexity,
     used_fraction,
 )
-from codecbench.benchmark.metrics.stimulation import band_selection_error, pattern_rmse, score_stimulation
+from codecbench.benchmark.metrics.stimulation import active_bands, band_selection_error, pattern_rmse, score_stimulation
 from codecbench.datamodules.cochlear.ace import UNSELECTED, AceConfig, ace
 from codecbench.datamodules.cochlear.vocoder import vocode
 
@@ -178,6 +178,10 @@ def test_pattern_rmse_counts_the_stimulated_bands_of_the_reference_alone():
     assert pattern_rmse(reference, decoded) == pytest.approx(math.sqrt(0.10 / 3))
 
 
+def test_active_bands_of_a_hand_worked_pattern():
+    assert active_bands(pattern_of([0.5, 0.0, -0.1], [0.2])) == 1.5
+
+
 def test_pattern_metrics_that_are_undefined_are_nan():
     silent, loud = pattern_of([], []), pattern_of([0.5], [0.5])
     assert math.isnan(pattern_rmse(silent, loud))
@@ -208,6 +212,8 @@ def test_score_stimulation_compares_each_score_with_its_own_reference(speech):
         "visqol": visqol_speech(uncoded / peak, coded / peak),
         "band_selection_error": band_selection_error(pattern, decoded),
         "pattern_rmse": pattern_rmse(pattern, decoded),
+        "active_bands": float((decoded >= 0).double().sum(0).mean()),
+        "active_bands_uncoded": float((pattern >= 0).double().sum(0).mean()),
     }
     assert scores == pytest.approx(expected, abs=1e-5)
     assert scores["dvstoi"] < -0.01
@@ -276,4 +282,6 @@ def test_every_metric_is_declared_under_its_own_name():
     assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == [
         "band_selection_error",
         "pattern_rmse",
+        "active_bands",
+        "active_bands_uncoded",
     ]

@@ -24,5 +24,7 @@ _METRICS = (
     Metric("visqol", "MOS-LQO", True, 16_000, "ViSQOL"),
     Metric("band_selection_error", "", False, None, "Band selection error"),
     Metric("pattern_rmse", "", False, None, "Pattern RMSE"),
+    Metric("active_bands", "bands", False, None, "Stimulated bands per frame"),
+    Metric("active_bands_uncoded", "bands", False, None, "Stimulated bands per frame, uncoded"),
 )
 METRICS = {metric.name: metric for metric in _METRICS}

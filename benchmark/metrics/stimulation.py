@@ -26,6 +26,11 @@ def pattern_rmse(reference: Pattern, decoded: Pattern) -> float:
     return float(error.double().square().mean().sqrt())
 
 
+def active_bands(pattern: Pattern) -> float:
+    """Mean number of stimulated bands per frame; ACE stimulates at most its maxima, a decoder may stimulate more."""
+    return float((pattern >= 0).sum(0).double().mean()) if bool(pattern.isfinite().all()) else float("nan")
+
+
 def score_stimulation(
     clean: Float[Tensor, " N"], pattern: Pattern, decoded: Pattern, config: AceConfig
 ) -> dict[str, float]:
@@ -50,6 +55,8 @@ def score_stimulation(
         "visqol": visqol_speech(uncoded, coded),
         "band_selection_error": band_selection_error(pattern, decoded),
         "pattern_rmse": pattern_rmse(pattern, decoded),
+        "active_bands": active_bands(decoded),
+        "active_bands_uncoded": active_bands(pattern),
     }
 
 
