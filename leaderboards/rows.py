@@ -17,7 +17,7 @@ TRACKS = {  # the metrics a track shows; it is sorted by the first
     "image": ("ssim", "psnr"),
     "vector": ("mse",),
 }
-PLACES = ("root", "download")  # options of the data that say where it lies, not what it is
+PLACES = ("root", "download", "mirror")  # options of the data that say where it lies, not what it is
 UNKNOWN = "–"
 
 
@@ -155,6 +155,8 @@ def _identity(spec: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in spec.items() if key != "seed"}
     if isinstance(kept.get("data"), dict):
         kept["data"] = {key: _without_places(value) for key, value in _without_places(kept["data"]).items()}
+    if isinstance(kept.get("plugins"), list):  # one entry a plug-in, short enough for a footnote
+        kept["plugins"] = {f"{name} file": str(digest)[:8] for name, digest in kept["plugins"]}
     return kept
 
 
