@@ -45,7 +45,7 @@ class Training:
     crop_frames: int = 100
     learning_rate: float = 1e-2
     warmup: float = 0.2  # share of the steps without quantizer
-    band_selection_weight: float = 0.1  # alpha of paper 000, eq. 1
+    band_selection_weight: float = 0.1  # alpha of the loss of patterns
     validate_every: int = 100  # steps
     gradient_clip: float = 1.0
     cooldown: float = 0.2  # share of the steps over which the learning rate falls to 0

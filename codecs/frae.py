@@ -1,4 +1,4 @@
-"""FRAE: zero-delay feedback recurrent autoencoder for stimulation patterns (Hinrichs, Bilsky, Ostermann; paper 000).
+"""FRAE: zero-delay feedback recurrent autoencoder for stimulation patterns (Hinrichs, Bilsky, Ostermann).
 
     p_n ----------> encoder -> z_n -> Q -> z^_n -> decoder -> p^_n -> post-process -> y_n
     y_{n-R..n-1} -----^--------------------------------^             (p^ < 0: not selected)

@@ -154,7 +154,7 @@ def test_a_rate_is_met_by_any_size_and_refused_with_the_nearest() -> None:
         NSVQ.for_rate(5, 30.0)
 
 
-# -- toy sets (facts: the fast profile; 8 bit, Adam 5e-3, 2,000 steps of 2,000) ---------------------------------------
+# -- toy sets: 8 bit, Adam 5e-3, 2,000 steps of 2,000 points; the paper trains longer with 1e-3 -----------------------
 
 TOYS = {
     "moons": lambda n: 10 * make_moons(n, noise=0.01, random_state=0)[0],
