@@ -3,7 +3,9 @@
     N_k <- decay * N_k + (1 - decay) * n_k        n_k latents of the batch fell to codeword k
     m_k <- decay * m_k + (1 - decay) * sum of them          codeword k = m_k / N_k
 
-Forward and backward are straight-through, with the commitment loss. A codeword that is not used keeps its place.
+Forward and backward are straight-through, with the commitment loss. A codeword that is not used keeps its place, as the
+paper's equations say. Common implementations smooth the counts, N_k <- (N_k + s) / (sum + K s) * sum with s = 1e-5;
+that pulls idle codewords to the origin, where some find use again. `smoothing` is s; 0 is the paper's method.
 """
 
 from typing import final
@@ -29,6 +31,7 @@ class EMAVQ(VectorQuantizer):
         replacement: float = 0.1,
         commitment: float = 0.25,
         decay: float = 0.99,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__(channels, codebook_bits, initialisation, replacement)
         if not 0 < decay < 1:
@@ -36,7 +39,9 @@ class EMAVQ(VectorQuantizer):
         if commitment < 0:
             raise ValueError(f"commitment={commitment} must be at least 0")
         self.commitment = commitment
-        self.decay = decay
+        if smoothing < 0:
+            raise ValueError(f"smoothing={smoothing} must be at least 0")
+        self.decay, self.smoothing = decay, smoothing
         self.codebook.requires_grad_(False)
         self.register_buffer("counts", torch.ones(self.size))
         self.register_buffer("sums", self.codebook.detach().clone())
@@ -59,8 +64,12 @@ class EMAVQ(VectorQuantizer):
         summed = torch.zeros_like(self.sums).index_add_(0, chosen, vectors)
         self.counts.lerp_(used, 1 - self.decay)
         self.sums.lerp_(summed, 1 - self.decay)
-        alive = (self.counts > 1e-20)[:, None]  # a long idle codeword keeps its place instead of becoming 0 / 0
-        self.codebook.copy_(torch.where(alive, self.sums / self.counts[:, None].clamp_min(1e-20), self.codebook))
+        sizes = self.counts
+        if self.smoothing > 0:
+            total = sizes.sum()
+            sizes = (sizes + self.smoothing) / (total + self.size * self.smoothing) * total
+        alive = (sizes > 1e-20)[:, None]  # a long idle codeword keeps its place instead of becoming 0 / 0
+        self.codebook.copy_(torch.where(alive, self.sums / sizes[:, None].clamp_min(1e-20), self.codebook))
         super().update(latents, codes, progress)
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """The contract's hard cases in miniature: a cascade with a quantizer a stage, and a stranger's plug-in in a file."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from codecbench.benchmark.spec import Training
 from codecbench.benchmark.tracks import TestItem, Track
 from codecbench.benchmark.training import train
 from codecbench.codecs.base import Codec, Coded
+from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records
 from codecbench.quantizers.base import Maker, Quantizer
 from codecbench.quantizers.ema_vq import EMAVQ
@@ -152,7 +154,12 @@ def test_a_strangers_quantizer_in_a_file_passes_the_checks_and_runs(tmp_path: Pa
     file.write_text(STRANGER)
     assert main(["check", "--quantizer", "grid", "--plugin", str(file)]) == 0, capsys.readouterr().out
     runs = tmp_path / "runs"
-    short = ["--training.steps", "4", "--training.validate_every", "2", "--quiet", "--output-dir", str(runs)]
+    speech = tmp_path / "speech"
+    for split in ("train", "validation", "test"):
+        (speech / split / split).mkdir(parents=True)
+        shutil.copy(Demo().items(split)[0].path, speech / split / split)
+    short = ["--data", "folder", "--data.root", str(speech)]
+    short += ["--training.steps", "4", "--training.validate_every", "2", "--quiet", "--output-dir", str(runs)]
     assert main(["run", "--quantizer", "grid", "--quantizer.levels", "3", "--plugin", str(file), *short]) == 0
     (record,) = records.find(runs)
     assert record.spec["quantizer"] == {"name": "grid", "options": {"levels": 3}}
