@@ -79,6 +79,33 @@ class Codec(LightningModule, ABC):
         """Codes of every stream -> codes per quantizer."""
         return codes.split([len(quantizer.alphabet) for quantizer in self.quantizers], dim=1)
 
+    @property
+    @final
+    def prefixes(self) -> tuple[int, ...]:
+        """Numbers of leading streams that decode on their own; a codec of several quantizers has one only: all."""
+        return self.quantizers[0].prefixes if len(self.quantizers) == 1 else (len(self.alphabet),)
+
+    @final
+    def truncate(self, streams: int) -> None:
+        """Operate on the first `streams` streams alone. ValueError names those possible."""
+        if len(self.quantizers) == 1:
+            self.quantizers[0].truncate(streams)
+        elif streams != len(self.alphabet):
+            raise ValueError(f"{streams} streams do not decode on their own; possible: {len(self.alphabet)}")
+
+    @final
+    def set_dither_seed(self, seed: int) -> None:
+        """The seed of the noise that encoder and decoder share."""
+        for module in self.modules():
+            if isinstance(module, Quantizer):
+                module.dither_seed = seed
+
+    @property
+    @final
+    def dithers(self) -> bool:
+        """Whether decoding draws noise, so that a file must carry its seed."""
+        return any(quantizer.noise_rows > 0 for quantizer in self.quantizers if not quantizer.training)
+
     @final
     def update(self, coded: Coded, progress: float) -> None:
         """Hand each quantizer in training what it quantized, once after every optimiser step."""

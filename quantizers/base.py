@@ -8,7 +8,8 @@ state outside gradient descent changes only in fit() and update(); codebooks are
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, final
 
 import torch
@@ -63,6 +64,7 @@ class Quantizer(LightningModule, ABC):
     """A bottleneck plug-in. A method writes alphabet, encode, decode, surrogate and what else of the hooks it needs."""
 
     paper: ClassVar[str] = ""
+    rate_is_learned: ClassVar[bool] = False  # without a target the rate is the codec's default, steered in training
     table_counts: Tensor
     table_sizes: Tensor
     table_origins: Tensor
@@ -73,6 +75,8 @@ class Quantizer(LightningModule, ABC):
             raise ValueError(f"channels={channels} must be at least 1")
         self.channels = channels
         self.bypass = False  # the trainer's unquantized warm-up
+        self.dither_seed = 0  # of noise that encoder and decoder share; a file's header carries it
+        self.first_row = 0  # of this quantizer's noise among all under one seed; a composition counts its parts' up
         for name in ("table_counts", "table_sizes", "table_origins"):
             self.register_buffer(name, torch.zeros(0, dtype=torch.int64))
 
@@ -135,6 +139,16 @@ class Quantizer(LightningModule, ABC):
         self.table_counts = torch.cat(rows).to(torch.int64)
         self.table_sizes = torch.tensor([len(row) for row in rows])
         self.table_origins = torch.tensor(origins)
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """Numbers of leading streams that decode on their own, ascending; the last is all of them."""
+        return (len(self.alphabet),)
+
+    def truncate(self, streams: int) -> None:
+        """Operate on the first `streams` streams alone (one of `prefixes`): alphabet, codes and tables end there."""
+        if streams not in self.prefixes:
+            raise ValueError(f"{streams} streams do not decode on their own; possible: {_listed(self.prefixes)}")
 
     @classmethod
     def for_rate(cls, channels: int, bits: float, **fixed: Any) -> dict[str, Any]:
@@ -219,6 +233,34 @@ class Quantizer(LightningModule, ABC):
             if prefix + name in state_dict:
                 setattr(self, name, torch.zeros_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A quantizer inside a quantizer: its class and options. As a constructor's argument it is an option of its own:
+    `--quantizer.stage nsvq --quantizer.stage.codebook_bits 4`; for_rate() names its options "stage.codebook_bits".
+    """
+
+    cls: type[Quantizer]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, channels: int, **more: Any) -> Quantizer:
+        """One of them; `more` has the last word."""
+        return self.cls(channels, **{**self.options, **more})
+
+    def for_rate(self, channels: int, bits: float) -> dict[str, Any]:
+        """The class's own for_rate, given the options that are fixed."""
+        return self.cls.for_rate(channels, bits, **self.options)
+
+
+def require_finite(latents: Latents) -> None:
+    """ValueError where latents that something is to be learned from are not finite."""
+    if not torch.isfinite(latents).all():
+        raise ValueError("the latents hold NaN or infinity: training diverged; lower the learning rate")
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 Stepper = Callable[[Tensor, int], tuple[Tensor, Tensor]]

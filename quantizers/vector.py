@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .base import Codes, Latents, Noise, Quantizer, Stepper
+from .base import Codes, Latents, Noise, Quantizer, Stepper, require_finite
 
 Initialisation = Literal["kmeans", "samples", "normal"]
 
@@ -99,9 +99,8 @@ class VectorQuantizer(Quantizer, ABC):
     @torch.no_grad()
     def fit(self, latents: Latents) -> None:
         """Start the codebook from "B C T" training latents; ValueError if they are not finite."""
+        require_finite(latents)
         vectors = latents.transpose(1, 2).reshape(-1, self.channels)
-        if not torch.isfinite(vectors).all():
-            raise ValueError("the latents hold NaN or infinity: training diverged; lower the learning rate")
         self.place(torch.randn_like(self.codebook) if self.initialisation == "normal" else self._spread(vectors))
 
     @torch.no_grad()
