@@ -1,7 +1,8 @@
 """What every vector quantizer shares: nearest codeword, start of the codebook, replacement of idle codewords.
 
 Initialisation and replacement are policies that a method takes or leaves, so that a comparison changes one thing at a
-time. A method writes `surrogate` and, where it has them, its auxiliary loss or its own update.
+time. A method writes `surrogate` and, where it has them, its auxiliary loss or its own update; one whose codewords are
+computed from parameters writes `codewords`, `place` and `move`.
 """
 
 import math
@@ -11,10 +12,12 @@ from typing import Any, Literal, final
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .base import Codes, Latents, Noise, Quantizer, Stepper, require_finite
 
+Codewords = Float[Tensor, "K C"]
 Initialisation = Literal["kmeans", "samples", "normal"]
 
 MAX_BITS = 16.0
@@ -30,7 +33,7 @@ class VectorQuantizer(Quantizer, ABC):
         codebook_bits: log2 of the codebook's size; 1 to 16, need not be whole.
         initialisation: where the codebook starts when `fit` is called: k-means, random training latents, or N(0, 1).
         replacement: a codeword used in less than this share of the batches since the last replacement is replaced by
-            a more active one plus small noise (arXiv DOI 10.1109/ACCESS.2022.3147670, III-C); 0 never replaces.
+            a more active one plus small noise (DOI 10.1109/ACCESS.2022.3147670, III-C); 0 never replaces.
     """
 
     def __init__(
@@ -64,22 +67,26 @@ class VectorQuantizer(Quantizer, ABC):
     def alphabet(self) -> tuple[int | None, ...]:
         return (self.size,)
 
+    def codewords(self) -> Codewords:
+        """All codewords; differentiable, computed from the Parameters at each call. Default: the codebook itself."""
+        return self.codebook
+
     @final
     def encode(self, latents: Latents, noise: Noise) -> Codes:
         vectors = latents.detach().transpose(1, 2) * self.metric
-        codewords = self.codebook.detach() * self.metric
+        codewords = self.codewords().detach() * self.metric
         scores = codewords.square().sum(-1) / 2 - vectors @ codewords.T  # half the squared distance, less |x|^2 / 2
         return scores.argmin(-1).unsqueeze(1)
 
     @final
     def decode(self, codes: Codes, noise: Noise) -> Latents:
-        return nn.functional.embedding(codes[:, 0], self.codebook).transpose(1, 2)
+        return nn.functional.embedding(codes[:, 0], self.codewords()).transpose(1, 2)
 
     @final
     def stepper(self, noise: Noise) -> Stepper:
         if self.bypass:
             return super().stepper(noise)
-        codebook = self.codebook.detach()
+        codebook = self.codewords().detach()
         codewords = codebook * self.metric
         half, turned = codewords.square().sum(-1) / 2, -(codewords * self.metric).T.contiguous()
         substitute = self.substitute(noise) if self.training else None
@@ -141,7 +148,7 @@ class VectorQuantizer(Quantizer, ABC):
         if len(targets) == 0 or len(active) == 0:
             return
         donors = active[torch.randint(len(active), (len(targets),), device=active.device)]
-        spread = self.codebook[active].std(0, correction=0)
+        spread = self.codewords()[active].std(0, correction=0)
         noise = 1e-3 * spread * torch.randn(len(targets), self.channels, device=spread.device, dtype=spread.dtype)
         self.move(targets, donors, noise)
 
