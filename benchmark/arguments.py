@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from .errors import UserError
-from .plugins import nearest
+from .plugins import add_class, lookup, nearest, registered_name
 
 GROUPS = ("quantizer", "codec", "data", "training", "ace")
 HANDED_OVER = {"quantizer": {"channels"}, "codec": {"make_quantizer"}}  # arguments that are nobody's options
@@ -142,24 +142,82 @@ def read_recipe(name: str) -> dict[str, Any]:
 def resolve(group: str, label: str, cls: type, given: Mapping[str, Any], defaults: bool = True) -> dict[str, Any]:
     """Options typed by the constructor's signature, as plain JSON values; without defaults only those given.
 
+    An option that is a quantizer itself is flat: {"stage": "nsvq", "stage.codebook_bits": 4.0}.
     UserError: an option that the class lacks, one that it needs, a value of the wrong type.
     """
     parser = parser_of(group, label, cls)
-    _check_names(group, label, cls, parser, given)
+    nested = {name: _nested(name, default, given) for name, default in stages_of(group, cls).items()}
+    plain = {option: value for option, value in given.items() if option.partition(".")[0] not in nested}
+    _check_names(group, label, cls, parser, plain)
     try:
-        arguments = [f"--{group}.{option}={_text(value)}" for option, value in given.items()]
+        arguments = [f"--{group}.{option}={_text(value)}" for option, value in plain.items()]
         content = parser.parse_args(arguments, defaults=defaults).as_dict()
     except ArgumentError as error:
-        raise UserError(_type_error(group, label, cls, given, str(error))) from error
-    return json.loads(json.dumps(content.get(group, {}), default=_plain))
+        raise UserError(_type_error(group, label, cls, plain, str(error))) from error
+    options = json.loads(json.dumps(content.get(group, {}), default=_plain))
+    for name, stage in nested.items():
+        if defaults or stage.given:
+            inner = resolve(group, f"{label}'s {name} {stage.label}", stage.cls, stage.options, defaults)
+            options |= {name: stage.label} if defaults or name in given else {}
+            options |= {f"{name}.{option}": value for option, value in inner.items()}
+    return options
 
 
 def create(group: str, label: str, cls: type, options: Mapping[str, Any], *handed_over: Any) -> Any:
     """Build a plug-in from what it is handed and its options. UserError with its own words where it refuses them."""
-    parser = parser_of(group, label, cls)
-    values = parser.instantiate(parser.parse_object({group: dict(options)} if options else {}, defaults=False))
+    values = typed(group, label, cls, options)
     with told_by(label):
-        return cls(*handed_over, **vars(values.get(group, type(values)())))
+        return cls(*handed_over, **values)
+
+
+def typed(group: str, label: str, cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments that options in the form of resolve() stand for."""
+    from ..quantizers.base import Stage
+
+    parser = parser_of(group, label, cls)
+    nested = {name: _nested(name, default, options) for name, default in stages_of(group, cls).items()}
+    plain = {option: value for option, value in options.items() if option.partition(".")[0] not in nested}
+    read = parser.instantiate(parser.parse_object({group: plain} if plain else {}, defaults=False))
+    values = dict(vars(read[group])) if group in read else {}
+    for name, stage in nested.items():
+        if stage.given:
+            values[name] = Stage(stage.cls, typed(group, stage.label, stage.cls, stage.options))
+    return values
+
+
+def stages_of(group: str, cls: type) -> dict[str, Any]:
+    """The options of a class that are quantizers themselves: name -> Stage, the default."""
+    from ..quantizers.base import Stage
+
+    return {name: p.default for name, p in options_of(group, cls).items() if isinstance(p.default, Stage)}
+
+
+def nested_in(group: str, cls: type, options: Mapping[str, Any]) -> list[tuple[str, type]]:
+    """Names and classes of the quantizers that options of a class name, those inside these included."""
+    stages = [_nested(name, default, options) for name, default in stages_of(group, cls).items()]
+    inner = [part for stage in stages for part in nested_in(group, stage.cls, stage.options)]
+    return [(stage.label, stage.cls) for stage in stages] + inner
+
+
+class _Nested(NamedTuple):
+    label: str
+    cls: type
+    options: dict[str, Any]
+    given: bool
+
+
+def _nested(name: str, default: Any, given: Mapping[str, Any]) -> _Nested:
+    """What `given` says of the option `name`: "nsvq" or {"name": "nsvq", ...}, and "name.option"."""
+    asked = given.get(name, {})
+    own = dict(asked) if isinstance(asked, Mapping) else {"name": asked}
+    own |= {option[len(name) + 1 :]: value for option, value in given.items() if option.startswith(f"{name}.")}
+    chosen = own.pop("name", None)
+    if isinstance(chosen, type):
+        chosen = add_class("quantizers", chosen)
+    cls, preset = (default.cls, {}) if chosen is None else lookup("quantizers", str(chosen))
+    kept = default.options if cls is default.cls else {}
+    label = str(chosen or registered_name("quantizers", cls) or cls.__name__)
+    return _Nested(label, cls, {**kept, **preset, **own}, bool(own) or chosen is not None)
 
 
 @contextmanager
@@ -177,7 +235,8 @@ def parser_of(group: str, label: str, cls: type) -> ArgumentParser:
     """The parser of a class's options, `--group.option`."""
     parser = ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False, usage="")
     try:
-        parser.add_class_arguments(cls, group, skip=set(HANDED_OVER.get(group, ())), instantiate=False)
+        skipped = {*HANDED_OVER.get(group, ()), *stages_of(group, cls)}
+        parser.add_class_arguments(cls, group, skip=skipped, instantiate=False)
     except ValueError as error:
         raise UserError(f"{label}: {' '.join(str(error).split())}") from error
     return parser
@@ -194,7 +253,7 @@ def options_of(group: str, cls: type) -> dict[str, inspect.Parameter]:
 
 
 def _check_names(group: str, label: str, cls: type, parser: ArgumentParser, given: Mapping[str, Any]) -> None:
-    known = list(parser.get_defaults().as_dict().get(group) or {})
+    known = [*(parser.get_defaults().as_dict().get(group) or {}), *stages_of(group, cls)]
     tops = {option.partition(".")[0]: option for option in given}
     for top, option in tops.items():
         if top not in known:

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .arguments import create, named, options_of, parser_of, recipes, resolve
+from .arguments import create, named, options_of, parser_of, recipes, resolve, stages_of
 from .errors import UserError
 from .metrics.base import METRICS
-from .plugins import Kind, found, lookup, nearest, origin, presets
+from .plugins import Kind, found, lookup, nearest, origin, presets, registered_name
 
 KINDS: dict[str, Kind] = {"quantizers": "quantizers", "codecs": "codecs", "data": "datamodules"}
 PARTS: dict[str, Kind] = {"quantizer": "quantizers", "codec": "codecs", "data": "datamodules"}
@@ -85,6 +85,10 @@ def _options_help(part: str, name: str, cls: type, preset: Mapping[str, Any]) ->
     text = re.sub(r"\s+--\S+ CONFIG\s+Path to a configuration file\.", "", text)
     text = re.sub(r", --\S+\+ \S+", "", text)  # jsonargparse's way to append to a list
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    for option, stage in stages_of(part, cls).items():
+        name = registered_name("quantizers", stage.cls)
+        text += f"\n  --{part}.{option} QUANTIZER\n" + " " * 24
+        text += f"(default: {name}); its options: --{part}.{option}.OPTION"
     return f"{title}: {text}\n"
 
 

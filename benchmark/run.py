@@ -26,6 +26,7 @@ from ..leaderboards.plots import rate_score, training_curve
 from ..leaderboards.records import Record
 from ..leaderboards.tables import terminal_table
 from ..quantizers.base import Quantizer
+from .arguments import typed
 from .errors import UserError
 from .evaluation import evaluate
 from .plugins import lookup
@@ -143,7 +144,8 @@ def load_model(folder: Path, spec: Spec | None = None) -> Codec:
 def _options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
     cls, _ = lookup("quantizers", choice.name)
     try:
-        chosen = cls.for_rate(channels, bits, **choice.options)  # type: ignore[attr-defined]
+        fixed = typed("quantizer", choice.name, cls, choice.options)
+        chosen = cls.for_rate(channels, bits, **fixed)  # type: ignore[attr-defined]
     except ValueError as error:
         raise UserError(f"--bitrate: {choice.name}: {error}") from error
     both = sorted(chosen.keys() & choice.options.keys())

@@ -16,7 +16,17 @@ from ..codecs.base import Codec
 from ..datamodules.base import Corpus
 from ..datamodules.cochlear.ace import AceConfig
 from ..quantizers.base import Maker, Quantizer
-from .arguments import UnknownOptionError, bitrates, create, named, read_recipe, read_settings, resolve, seeds
+from .arguments import (
+    UnknownOptionError,
+    bitrates,
+    create,
+    named,
+    nested_in,
+    read_recipe,
+    read_settings,
+    resolve,
+    seeds,
+)
 from .entropy_coding import Coder
 from .errors import UserError
 from .plugins import PACKAGE, Kind, add_class, lookup, registered_name, source_hash
@@ -272,8 +282,11 @@ def _merged(part: str, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _sources(*choices: Choice) -> tuple[tuple[str, str], ...]:
-    chosen = zip(KINDS.values(), choices, strict=True)  # in the order of KINDS
-    return tuple((choice.name, source_hash(lookup(kind, choice.name)[0])) for kind, choice in chosen)
+    parts: list[tuple[str, type]] = []
+    for (part, kind), choice in zip(KINDS.items(), choices, strict=True):
+        cls = lookup(kind, choice.name)[0]
+        parts += [(choice.name, cls), *nested_in(part, cls, choice.options)]
+    return tuple((name, source_hash(cls)) for name, cls in parts)
 
 
 def _whole_numbers(value: Any) -> Any:

@@ -3,6 +3,7 @@
 A check raises AssertionError with what must hold, what was got, and what to write instead.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .base import Latents, Noise, Quantized, Quantizer
+from .base import Latents, Noise, Quantized, Quantizer, Stage
 
 Make = Callable[[], Quantizer]
 TOLERANCE = 1e-5  # float32 results depend on the batch's size in their last bits
@@ -56,6 +57,17 @@ def run_named(
     return results
 
 
+def built(cls: type[Quantizer], channels: int, options: Mapping[str, Any]) -> Quantizer:
+    """A quantizer with options as for_rate() gives them; "stage.option" goes to the Stage that `stage` defaults to."""
+    plain = {option: value for option, value in options.items() if "." not in option}
+    for option, value in options.items():
+        if "." in option:
+            name, _, inner = option.partition(".")
+            stage = plain.get(name) or inspect.signature(cls).parameters[name].default
+            plain[name] = Stage(stage.cls, {**stage.options, inner: value})
+    return cls(channels, **plain)
+
+
 def demand(holds: bool | Tensor, message: str) -> None:
     """Raise AssertionError with `message` unless it holds (python -O keeps it)."""
     if not holds:
@@ -72,6 +84,13 @@ def seeded(function: Callable[..., Any], *arguments: Any, seed: int = 0) -> Any:
 def close(first: Tensor, second: Tensor) -> bool:
     """Equal up to what the batch's size does to float32."""
     return first.shape == second.shape and torch.allclose(first, second, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+
+
+def entropy(stream: Tensor) -> float:
+    """Bits per symbol of a stream's own histogram (biased low where symbols are few)."""
+    _, counts = stream.reshape(-1).unique(return_counts=True)
+    shares = counts / counts.sum()
+    return float(-(shares * shares.log2()).sum())
 
 
 def same(first: Any, second: Any) -> bool:

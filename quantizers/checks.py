@@ -12,14 +12,17 @@ from torch import Tensor, nn
 
 from .base import Latents, Noise, Quantized, Quantizer
 from .checking import (
+    FITTED_ON,
     POSITIONS,
     Make,
     Result,
+    built,
     check_gradients,
     check_state_is_kept,
     close,
     demand,
     drawn,
+    entropy,
     fresh,
     mode,
     objective_of,
@@ -39,6 +42,7 @@ from .coding_checks import (
 )
 
 Check = Callable[[Make], None]
+ASKED_RATES = ((32, 30.0), (32, 60.0), (256, 282.0))  # channels, bits per position
 
 
 def run_checks(make: Make, expected_failures: Mapping[str, str] | None = None) -> list[Result]:
@@ -200,18 +204,78 @@ def autocast_does_not_change_codes(make: Make) -> None:
 def for_rate_is_met(make: Make) -> None:
     """for_rate(channels, bits) gives options that spend `bits` within 5 %, or refuses in one line."""
     quantizer = fresh(make)
-    for bits in (4.0, 6.5, 10.0):
+    own = [(quantizer.channels, bits) for bits in (4.0, 6.5, 10.0)]
+    for channels, bits in (*own, *ASKED_RATES):
         try:
-            options = quantizer.for_rate(quantizer.channels, bits)
+            options = quantizer.for_rate(channels, bits)
         except ValueError as refusal:
             lines = str(refusal).splitlines()
             demand(len(lines) == 1, f"for_rate() must refuse in one line that names the nearest rate, got {lines}")
             continue
-        nominal = type(quantizer)(quantizer.channels, **options).nominal_bits
+        nominal = seeded(built, type(quantizer), channels, options).nominal_bits
         demand(
-            nominal == float("inf") or abs(nominal - bits) <= 0.05 * bits,
-            f"for_rate(bits={bits:g}) gave {options}, which spend {nominal:.3g} bit; refuse with the nearest rate",
+            nominal >= bits if quantizer.rate_is_learned else abs(nominal - bits) <= 0.05 * bits,
+            f"for_rate({channels}, bits={bits:g}) gave {options}, which spend {nominal:.3g} bit; refuse with the "
+            "nearest rate",
         )
+
+
+def codes_follow_the_data(make: Make) -> None:
+    """After fit() the codes of data of any scale carry information, and decoded latents resemble the data."""
+    for scale in (0.01, 1.0, 100.0):
+        quantizer = seeded(make).train()
+        latents = scale * sample(quantizer, *FITTED_ON)
+        seeded(quantizer.fit, latents)
+        with torch.no_grad():
+            out = quantizer.eval()(latents)
+        information = sum(entropy(stream) for stream in out.codes.unbind(1))
+        wanted = min(0.25 * quantizer.nominal_bits, 0.5 * quantizer.channels)
+        error = float((out.latents - latents).square().mean() / latents.square().mean())
+        demand(
+            information >= wanted and error < 0.95,
+            f"after fit() on data of standard deviation {scale:g} the codes carry {information:.2f} bit of at least "
+            f"{wanted:.2f}, error {error:.2f} of its power; start codebooks, scales and projections from the data",
+        )
+
+
+def decoding_from_any_prefix(make: Make) -> None:
+    """Truncated to each of `prefixes`, it codes with the first streams of the whole, and decodes on its own."""
+    quantizer = ready(make)
+    latents = sample(quantizer)
+    whole = quantizer(latents).codes
+    prefixes = quantizer.prefixes
+    demand(
+        prefixes == tuple(sorted(set(prefixes))) and prefixes[-1] == whole.shape[1],
+        f"prefixes must ascend to all {whole.shape[1]} streams, got {prefixes}",
+    )
+    for streams in prefixes:
+        quantizer.truncate(streams)
+        noise = drawn(quantizer, latents)
+        out = quantizer(latents)
+        demand(
+            len(quantizer.alphabet) == streams and same(out.codes, whole[:, :streams]),
+            f"truncated to {streams} streams it must write the first {streams} streams of the whole",
+        )
+        demand(
+            same(quantizer.decode(out.codes, noise), out.latents),
+            f"truncated to {streams} streams, decode() of the codes differs from the forward",
+        )
+
+
+def diverged_latents_do_no_harm(make: Make) -> None:
+    """fit() on NaN or infinity raises ValueError or leaves the state finite; on constant latents it works."""
+    for value in (float("nan"), float("inf"), 0.0, 3.0):
+        quantizer = seeded(make).train()
+        latents = torch.full((4, quantizer.channels, 8), value)
+        try:
+            seeded(quantizer.fit, latents)
+        except ValueError as refusal:
+            demand(not latents.isfinite().all(), f"fit() refuses constant latents ({refusal}); they must do")
+            continue
+        for name, state in state_of(quantizer).items():
+            demand(bool(state.isfinite().all()), f"{name} is not finite after fit() on latents that are all {value:g}")
+        if latents.isfinite().all():
+            _check_fields(quantizer.eval(), quantizer(latents[:3, :, :POSITIONS]), POSITIONS)
 
 
 def fit_and_update_run(make: Make) -> None:
@@ -248,6 +312,9 @@ CHECKS: dict[str, Check] = {
         autocast_does_not_change_codes,
         for_rate_is_met,
         fit_and_update_run,
+        codes_follow_the_data,
+        decoding_from_any_prefix,
+        diverged_latents_do_no_harm,
     )
 }
 

@@ -36,7 +36,7 @@ def coder_checks(
 ) -> list[Result]:
     """The checks that need an entropy coder: exact bytes at the tables' rate, and symbols that training never saw."""
     coder = (encode_codes, decode_codes, information)
-    checks = (bytes_round_trip, wild_symbols_round_trip)
+    checks = (bytes_round_trip, wild_symbols_round_trip, bits_agree_with_the_coder)
     return run_named({check.__name__: partial(check, make, *coder) for check in checks})
 
 
@@ -174,6 +174,19 @@ def wild_symbols_round_trip(
     demand(
         same(decode_codes(quantizer, data, POSITIONS), codes),
         "symbols outside the fitted range do not survive; tables() needs a positive count for each, or escape=True",
+    )
+
+
+def bits_agree_with_the_coder(
+    make: Make, encode_codes: EncodeCodes, decode_codes: DecodeCodes, information: Information
+) -> None:
+    """The bits of a forward in evaluation are at least what the coder spends; those of a learned rate within 5 %."""
+    quantizer = _trained(make).eval()
+    out = quantizer(sample(quantizer, 1, 400, seed=6))
+    spent, said = information(quantizer, out.codes), float(out.bits.sum())
+    demand(
+        spent <= 1.05 * said and (not quantizer.rate_is_learned or said <= 1.05 * spent + 40),
+        f"a forward says {said:.0f} bit, the coder spends {spent:.0f}; bits must be those of the tables, or nominal",
     )
 
 

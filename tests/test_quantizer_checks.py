@@ -6,7 +6,7 @@ import pytest
 import torch
 from codecbench.benchmark.entropy_coding import decode_codes, encode_codes, information
 from codecbench.quantizers import checks as quantizer_checks
-from codecbench.quantizers.base import Quantizer, Tables
+from codecbench.quantizers.base import Quantizer, Tables, require_finite
 from codecbench.quantizers.checking import Result
 from codecbench.quantizers.coding_checks import coder_checks
 from torch import Tensor, nn
@@ -49,6 +49,11 @@ class Sound(Quantizer):
         codes = self.encode(latents, noise)
         decoded = self.decode(codes, noise)
         return latents + decoded - latents.detach(), codes
+
+    def fit(self, latents: Tensor) -> None:
+        require_finite(latents)
+        with torch.no_grad():
+            self.log_step.copy_((latents.std((0, 2)) / 2).clamp_min(1e-6).log()[:, None])
 
     def update(self, latents: Tensor, codes: Tensor, progress: float) -> None:
         self.mean.lerp_(latents.mean((0, 2))[:, None], 0.1)
@@ -221,6 +226,29 @@ class ChangesItsDtype(Sound):
         self.mean = self.mean.double()
 
 
+class StartsAnywhere(Sound):
+    def fit(self, latents: Tensor) -> None:
+        require_finite(latents)
+
+
+class TruncatesOnPaper(Sound):
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        return (1, self.channels)
+
+
+class LearnsFromNaN(Sound):
+    def fit(self, latents: Tensor) -> None:
+        self.mean.copy_(latents.mean((0, 2))[:, None])
+
+
+class RefusesSilence(Sound):
+    def fit(self, latents: Tensor) -> None:
+        super().fit(latents)
+        if latents.std() == 0:
+            raise ValueError("nothing to learn from")
+
+
 UNSOUND = [
     ("shapes_and_alphabet", WrongAlphabet, "must lie in 0..2"),
     ("decode_inverts_encode", DecodesReversed, "quantizing decoded latents again"),
@@ -249,6 +277,10 @@ UNSOUND = [
     ("for_rate_is_met", RefusesAtLength, "refuse in one line"),
     ("fit_and_update_run", DividesByZero, "mean is not finite"),
     ("fit_and_update_run", ChangesItsDtype, "another shape or dtype"),
+    ("codes_follow_the_data", StartsAnywhere, "standard deviation 0.01 the codes carry"),
+    ("decoding_from_any_prefix", TruncatesOnPaper, "first 1 streams"),
+    ("diverged_latents_do_no_harm", LearnsFromNaN, "mean is not finite"),
+    ("diverged_latents_do_no_harm", RefusesSilence, "refuses constant latents"),
 ]
 
 
@@ -284,6 +316,22 @@ def test_the_coder_checks_catch_a_wrong_coder() -> None:
     assert failures(coder_checks(Sound, encode_codes, backwards, information)).keys() == both
     assert failures(coder_checks(Sound, encode_codes, decode_codes, cheap)).keys() == {"bytes_round_trip"}
     assert failures(coder_checks(Sound, clipped, decode_codes, information)).keys() == {"wild_symbols_round_trip"}
+
+
+class SaysTooLittle(Sound):
+    def objective(self, latents: Tensor, quantized: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        loss, bits = super().objective(latents, quantized, codes)
+        return loss, torch.ones_like(bits)
+
+
+class SaysTooMuch(Sound):
+    rate_is_learned = True
+
+
+@pytest.mark.parametrize("unsound", [SaysTooLittle, SaysTooMuch])
+def test_bits_that_are_not_the_coders_are_caught(unsound: Callable[[], Quantizer]) -> None:
+    results = coder_checks(unsound, encode_codes, decode_codes, information)
+    assert failures(results).keys() == {"bits_agree_with_the_coder"}
 
 
 def test_checks_leave_the_random_generator_alone() -> None:
