@@ -48,6 +48,10 @@ class Track(ABC):
         """The same crops of the validation split each time, with B."""
 
     @abstractmethod
+    def validation_signals(self, count: int) -> list[Tensor]:
+        """At most `count` whole signals of the validation split, without B, spread over it."""
+
+    @abstractmethod
     def test_items(self) -> Sequence[Any]:
         """What `load` takes, for every item of the test split."""
 
@@ -80,8 +84,8 @@ class CochlearTrack(Track):
         self.signal_rate, self.leading = config.frame_rate, (BANDS,)
         self.patterns = cached_patterns(corpus, "train", config, progress=watched)
         self.typical_length = int(np.median(self.patterns.lengths))
-        held_out = cached_patterns(corpus, "validation", config, progress=watched)
-        crops = held_out.crops(self.VALIDATION_CROPS, self.VALIDATION_FRAMES, np.random.default_rng(0))
+        self.held_out = cached_patterns(corpus, "validation", config, progress=watched)
+        crops = self.held_out.crops(self.VALIDATION_CROPS, self.VALIDATION_FRAMES, np.random.default_rng(0))
         self._validation = torch.from_numpy(crops)
 
     def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
@@ -89,6 +93,10 @@ class CochlearTrack(Track):
 
     def validation_batch(self) -> Tensor:
         return self._validation
+
+    def validation_signals(self, count: int) -> list[Tensor]:
+        chosen = np.unique(np.linspace(0, len(self.held_out) - 1, count).round().astype(int))
+        return [torch.from_numpy(np.array(self.held_out[index])) for index in chosen]
 
     def test_items(self) -> Sequence[Item]:
         return self.corpus.items("test")
