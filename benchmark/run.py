@@ -27,11 +27,12 @@ from ..leaderboards.records import Record
 from ..leaderboards.tables import terminal_table
 from ..quantizers.base import Quantizer
 from .arguments import typed
+from .calibration import RateSearch, held_out_rate, read_search
 from .errors import UserError
 from .evaluation import evaluate
 from .plugins import lookup
 from .reporting import make_record
-from .spec import Choice, Spec, build_codec, build_corpus, build_quantizer, make_specs
+from .spec import Choice, Spec, Training, build_codec, build_corpus, build_quantizer, make_specs
 from .tracking import log_results, wandb_logger
 from .tracks import Track, track_of
 from .training import TrainingModule, converged, train
@@ -40,6 +41,7 @@ MODEL, SPEC, RECORD = "model.safetensors", "spec.yaml", records.RECORD_FILE
 LOCK = ".lock"
 TABLE_FRAMES = 1600  # positions per training crop from which the coding tables are fitted
 TABLE_CROPS = 64
+REACH = [1.0, *(1 + sign * percent / 100 for percent in range(1, 26) for sign in (1, -1))]  # times the asked bits
 
 
 def run(quantizer: Any = None, codec: Any = None, *, output_dir: Path | str = "runs", **options: Any) -> Any:
@@ -96,9 +98,11 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
             _empty(folder)
         records.write_whole(folder / SPEC, spec.to_yaml())
         logger = wandb_logger(wandb, folder, spec)
-        module = _trained(spec, codec, track, folder, logger, console)
+        codec, module = _trained(spec, track, folder, logger, console)
         evaluation = evaluate(load_model(folder, spec), codec, track, folder, spec.coder, _watched(console))
     training = _training_summary(module, spec, folder)
+    if spec.bitrate is not None:
+        training["rate_search"] = [trial._asdict() for trial in read_search(folder)]
     record = make_record(spec, codec, track, evaluation, training)
     log_results(logger, record, folder)
     records.write_items(folder / "items.csv", evaluation.rows)
@@ -112,20 +116,28 @@ def domain_rate(spec: Spec) -> float:
     return spec.ace.frame_rate  # the only domain with data yet is "stimulation"
 
 
-def make_codec(spec: Spec, signal_rate: float) -> Codec:
-    """A fresh codec of a spec, quantizers included. UserError: the parts do not fit, the bitrate cannot be met."""
-    cls, _ = lookup("codecs", spec.codec.name)
-    stride = getattr(cls, "stride", 1)
+def make_codec(spec: Spec, signal_rate: float, bits: float | None = None) -> Codec:
+    """A fresh codec of a spec, quantizers included; `bits` per position instead of those of the spec's bitrate.
+
+    UserError: the parts do not fit, the bitrate cannot be met.
+    """
+    bits = asked_bits(spec, signal_rate) if bits is None else bits
 
     def make(channels: int, share: float) -> Quantizer:
         choice = spec.quantizer
-        if spec.bitrate is not None:
-            bits = spec.bitrate * 1000 * stride / signal_rate * share
-            choice = Choice(choice.name, _options_for(choice, channels, bits))
+        if bits is not None:
+            choice = Choice(choice.name, _options_for(choice, channels, bits * share))
         return build_quantizer(choice, channels)
 
     torch.manual_seed(spec.seed)
     return build_codec(spec.codec, make)
+
+
+def asked_bits(spec: Spec, signal_rate: float) -> float | None:
+    """Bits per latent position that a spec's bitrate comes to, headers left out of account."""
+    if spec.bitrate is None:
+        return None
+    return spec.bitrate * 1000 * getattr(lookup("codecs", spec.codec.name)[0], "stride", 1) / signal_rate
 
 
 def load_model(folder: Path, spec: Spec | None = None) -> Codec:
@@ -133,7 +145,8 @@ def load_model(folder: Path, spec: Spec | None = None) -> Codec:
     try:
         spec = spec or Spec.from_yaml((folder / SPEC).read_text(encoding="utf-8"))
         state = load_file(folder / MODEL)
-        codec = make_codec(spec, domain_rate(spec))
+        trials = read_search(folder)
+        codec = make_codec(spec, domain_rate(spec), trials[-1].bits if trials else None)
         codec.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: a state that does not fit
         reason = " ".join(str(error).split())[:120]
@@ -142,28 +155,59 @@ def load_model(folder: Path, spec: Spec | None = None) -> Codec:
 
 
 def _options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
+    """The options that spend about `bits`: where a method has steps of rate, those of the nearest within REACH."""
     cls, _ = lookup("quantizers", choice.name)
-    try:
-        fixed = typed("quantizer", choice.name, cls, choice.options)
-        chosen = cls.for_rate(channels, bits, **fixed)  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise UserError(f"--bitrate: {choice.name}: {error}") from error
-    both = sorted(chosen.keys() & choice.options.keys())
-    if both:
-        raise UserError(f"--bitrate and --quantizer.{both[0]} both fix the rate; leave one of them out")
-    return {**choice.options, **chosen}
+    fixed = typed("quantizer", choice.name, cls, choice.options)
+    refusals = []
+    for change in REACH:
+        try:
+            chosen = cls.for_rate(channels, bits * change, **fixed)  # type: ignore[attr-defined]
+        except ValueError as error:
+            refusals.append(error)
+            continue
+        both = sorted(chosen.keys() & choice.options.keys())
+        if both:
+            raise UserError(f"--bitrate and --quantizer.{both[0]} both fix the rate; leave one of them out")
+        return {**choice.options, **chosen}
+    raise UserError(f"--bitrate: {choice.name}: {refusals[0]}") from refusals[0]
 
 
-def _trained(spec: Spec, codec: Codec, track: Track, folder: Path, logger: Any, console: Console) -> TrainingModule:
-    """Train, fit the coding tables on training codes, save."""
-    module = train(codec, track, spec.training, spec.seed, folder / "checkpoints", logger, bar=not console.quiet)
+def _trained(spec: Spec, track: Track, folder: Path, logger: Any, console: Console) -> tuple[Codec, TrainingModule]:
+    """Train, as often as the asked rate takes, fit the coding tables on training codes, save."""
+    signal_rate = domain_rate(spec)
+    first = asked_bits(spec, signal_rate)
+    if spec.bitrate is None or first is None:
+        codec = make_codec(spec, signal_rate)
+        module = _fitted(spec, spec.training, codec, track, folder / "checkpoints", logger, console)
+    else:
+        search = RateSearch(folder, spec.bitrate, first, spec.training)
+        for number, bits, training in search.trainings():
+            in_full = training is spec.training
+            codec = make_codec(spec, signal_rate, bits)
+            place = folder / "checkpoints" / str(number)
+            module = _fitted(spec, training, codec, track, place, logger if in_full else False, console)
+            kbps = held_out_rate(codec, track)
+            what = "training" if in_full else "pilot"
+            console.print(f"  {what}: {bits:.2f} bit a position gave {kbps:.2f} of {spec.bitrate:g} kbit/s")
+            search.note(bits, training, kbps)
+    _save(codec, folder)
+    return codec, module
+
+
+def _fitted(
+    spec: Spec, training: Training, codec: Codec, track: Track, checkpoints: Path, logger: Any, console: Console
+) -> TrainingModule:
+    module = train(codec, track, training, spec.seed, checkpoints, logger, bar=not console.quiet)
     frames = min(TABLE_FRAMES, track.typical_length)  # padding would favour the codes of silence
     crops = track.training_batch(TABLE_CROPS, frames, np.random.default_rng([spec.seed, spec.training.steps + 2]))
     codec.fit_tables(codec.encode(crops))
+    return module
+
+
+def _save(codec: Codec, folder: Path) -> None:
     draft = folder / f".{MODEL}"
     save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, draft)
     draft.replace(folder / MODEL)
-    return module
 
 
 def _training_summary(module: TrainingModule, spec: Spec, folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
-from itertools import chain, product
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -211,20 +211,32 @@ def _grid(settings: Mapping[str, Any], options: Mapping[str, dict[str, Any]]) ->
     typed_training = _typed("training", Training, options["training"])
     codecs = _choices("codec", settings["codec"], options["codec"])
     corpora = _choices("data", settings["data"], options["data"])
-    quantizers = {
-        is_open: _choices("quantizer", settings["quantizer"], options["quantizer"], defaults=not is_open)
-        for is_open in {rate is not None for rate in rates}
-    }
-    for codec, quantizer in product(codecs, chain(*quantizers.values())):
+    as_given, resolved = (
+        _choices("quantizer", settings["quantizer"], options["quantizer"], defaults=defaults)
+        for defaults in (False, True)
+    )
+    for codec, quantizer in product(codecs, resolved):
         build_codec(codec, lambda channels, share, quantizer=quantizer: build_quantizer(quantizer, channels))
     prints = [build_corpus(data).fingerprint() for data in corpora]
     return [
-        Spec(quantizer, codec, data, print_, typed_ace, typed_training, rate, seed, settings["coder"], sources)
+        Spec(quantizer, codec, data, print_, typed_ace, typed_training, wanted, seed, settings["coder"], sources)
         for codec, (data, print_), rate in product(codecs, zip(corpora, prints, strict=True), rates)
-        for quantizer in quantizers[rate is not None]
+        for given, full in zip(as_given, resolved, strict=True)
+        for wanted in [_default_rate(given, codec) if rate is None else rate]
+        for quantizer in [full if wanted is None else given]
         for sources in [_sources(quantizer, codec, data)]
         for seed in every_seed
     ]
+
+
+def _default_rate(quantizer: Choice, codec: Choice) -> float | None:
+    """The codec's default bitrate where a quantizer learns its rate and was given nothing that steers it."""
+    cls = lookup("quantizers", quantizer.name)[0]
+    parts = [part for _, part in nested_in("quantizer", cls, quantizer.options)]
+    steered = any(option.rpartition(".")[2] in ("target_bits", "rate_weight") for option in quantizer.options)
+    if steered or not any(getattr(part, "rate_is_learned", False) for part in (cls, *parts)):
+        return None
+    return getattr(lookup("codecs", codec.name)[0], "default_bitrate", None)
 
 
 def _choices(part: str, what: Any, shared: Mapping[str, Any], defaults: bool = True) -> list[Choice]:

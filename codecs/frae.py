@@ -53,6 +53,7 @@ class FRAE(Codec):
     paper = "Hinrichs, Bilsky & Ostermann, Vector-Quantized Feedback Recurrent Autoencoders (2023)"
     domain = "stimulation"
     causal = True
+    default_bitrate = 5.0
     presets = _family()
 
     def __init__(

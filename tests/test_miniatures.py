@@ -83,6 +83,9 @@ class Vectors(Track):
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         return (signal - decoded).square().mean()
 
+    def validation_signals(self, count: int) -> list[Tensor]:
+        return list(self.validation_batch()[:count])
+
     def test_items(self) -> list:
         return []
 

@@ -1,0 +1,101 @@
+"""A bitrate is measured kbit/s: pilots find the bits per position that deliver it; an interruption loses nothing."""
+
+from pathlib import Path
+
+import pytest
+from codecbench.benchmark.calibration import ACCEPTED, PILOTS, PRECISE, TRAININGS, RateSearch, read_search
+from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.run import make_codec
+from codecbench.benchmark.spec import Spec, Training, make_specs
+
+FULL = Training(steps=1000)
+
+
+def searched(folder: Path, rate: float, law, stop: int | None = None) -> list[tuple[float, int, float]]:
+    """Follow a search in which `law` gives the measured rate of (bits, steps); cut off after `stop` trials."""
+    folder.mkdir(exist_ok=True)
+    search = RateSearch(folder, rate, rate, FULL)
+    for made, (_, bits, training) in enumerate(search.trainings()):
+        if made == stop:
+            break
+        search.note(bits, training, law(bits, training.steps))
+    return [tuple(trial) for trial in search.trials]
+
+
+def test_one_correction_finds_a_rate_that_is_proportional(tmp_path: Path) -> None:
+    trials = searched(tmp_path, 5.0, lambda bits, steps: 0.75 * bits)
+    assert [steps for _, steps, _ in trials] == [250, 250, 1000]
+    assert [bits for bits, _, _ in trials] == pytest.approx([5.0, 5.0 / 0.75, 5.0 / 0.75])
+
+
+def test_the_slope_of_two_trials_corrects_the_third(tmp_path: Path) -> None:
+    trials = searched(tmp_path, 5.0, lambda bits, steps: 0.2 * bits**1.7)
+    assert trials[-1][1] == 1000 and trials[-1][2] == pytest.approx(5.0, rel=PRECISE)
+
+
+def test_a_full_training_that_misses_is_repeated(tmp_path: Path) -> None:
+    trials = searched(tmp_path, 5.0, lambda bits, steps: bits if steps == 250 else 0.9 * bits)
+    assert [steps for _, steps, _ in trials] == [250, 1000, 1000]
+    assert trials[-1][2] == pytest.approx(5.0, rel=ACCEPTED)
+
+
+def test_what_cannot_be_reached_ends(tmp_path: Path) -> None:
+    trials = searched(tmp_path, 5.0, lambda bits, steps: 2.0)
+    assert [steps for _, steps, _ in trials] == [250] * PILOTS + [1000] * TRAININGS
+
+
+def test_an_interrupted_search_makes_the_same_trials(tmp_path: Path) -> None:
+    def law(bits: float, steps: int) -> float:
+        return 0.7 * bits**1.1
+
+    whole = searched(tmp_path / "whole", 5.0, law)
+    for stop in range(len(whole)):
+        folder = tmp_path / str(stop)
+        searched(folder, 5.0, law, stop)
+        assert searched(folder, 5.0, law) == whole
+
+
+def test_a_finished_search_hands_out_its_last_training_again(tmp_path: Path) -> None:
+    whole = searched(tmp_path, 5.0, lambda bits, steps: bits)
+    again = list(RateSearch(tmp_path, 5.0, 5.0, FULL).trainings())
+    assert [(number, bits) for number, bits, _ in again] == [(len(whole) - 1, whole[-1][0])]
+    assert searched(tmp_path, 5.0, lambda bits, steps: bits) == whole
+
+
+def test_no_search_was_made_without_a_bitrate(tmp_path: Path) -> None:
+    assert read_search(tmp_path) == []
+
+
+def spec(quantizer: str, **options) -> Spec:
+    (only,) = make_specs(quantizer, "frae", "demo", **options)
+    return only
+
+
+def test_the_bits_of_a_trial_take_the_place_of_the_bitrates() -> None:
+    asked = spec("nsvq", bitrate=4.5)
+    assert make_codec(asked, 900.0).alphabet == (2**5,)
+    assert make_codec(asked, 900.0, 6.0).alphabet == (2**6,)
+
+
+def test_a_rate_that_no_configuration_comes_near_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"--bitrate: nsvq: .*nearest: 16"):
+        make_codec(spec("nsvq", bitrate=40), 900.0)
+
+
+def test_the_methods_own_steps_of_rate_are_taken_where_they_are_near() -> None:
+    codec = make_codec(spec("lfq", bitrate=5.0), 900.0)  # 5.56 bit a frame, in whole bits
+    assert codec.quantizers[0].nominal_bits in (5.0, 6.0)
+
+
+def test_a_method_that_learns_its_rate_gets_the_codecs_default() -> None:
+    assert spec("fem").bitrate == 5.0
+    assert spec("residual:stage=fem").bitrate == 5.0
+    assert spec("fem:rate_weight=0.1").bitrate is None
+    assert spec("fem:target_bits=4").bitrate is None
+    assert spec("nsvq").bitrate is None
+    assert Spec.from_yaml(spec("fem").to_yaml()) == spec("fem")
+
+
+def test_the_table_of_trials_is_readable_text(tmp_path: Path) -> None:
+    searched(tmp_path, 5.0, lambda bits, steps: bits)
+    assert '"kbps": 5.0' in (tmp_path / "rate.json").read_text()
