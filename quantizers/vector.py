@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .base import Codes, Latents, Noise, Quantizer, Stepper, require_finite
+from .nearest import lowest, nearest, scorer
 
 Codewords = Float[Tensor, "K C"]
 Initialisation = Literal["kmeans", "samples", "normal"]
@@ -73,10 +74,10 @@ class VectorQuantizer(Quantizer, ABC):
 
     @final
     def encode(self, latents: Latents, noise: Noise) -> Codes:
-        vectors = latents.detach().transpose(1, 2) * self.metric
-        codewords = self.codewords().detach() * self.metric
-        scores = codewords.square().sum(-1) / 2 - vectors @ codewords.T  # half the squared distance, less |x|^2 / 2
-        return scores.argmin(-1).unsqueeze(1)
+        batch, channels, positions = latents.shape
+        vectors = latents.detach().transpose(1, 2).reshape(-1, channels)
+        chosen = nearest(vectors, scorer(self.codewords().detach(), self.metric))
+        return chosen.reshape(batch, 1, positions)
 
     @final
     def decode(self, codes: Codes, noise: Noise) -> Latents:
@@ -87,12 +88,11 @@ class VectorQuantizer(Quantizer, ABC):
         if self.bypass:
             return super().stepper(noise)
         codebook = self.codewords().detach()
-        codewords = codebook * self.metric
-        half, turned = codewords.square().sum(-1) / 2, -(codewords * self.metric).T.contiguous()
+        offset, weights = scorer(codebook, self.metric)
         substitute = self.substitute(noise) if self.training else None
 
         def one(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
-            codes = torch.addmm(half, latents, turned).argmin(1)
+            codes = lowest(torch.addmm(offset, latents, weights))
             chosen = codebook[codes]
             return (chosen if substitute is None else substitute(latents, chosen, n)), codes.unsqueeze(1)
 
