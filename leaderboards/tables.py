@@ -9,9 +9,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from .matching import at_rate
 from .records import Record, Score
 from .rows import UNKNOWN, Row, comparable, flattened, metrics_of, rows
 
+PROTOCOL = "What is held equal, and what these words mean: docs/protocol.md"
 SAME_RATE = 1.05  # measured rates within this ratio count as one
 NAMES = 2  # columns of text, left-aligned; the rest are numbers
 LONGEST = 13  # characters of a name before it folds: frae-l5-h3-r4
@@ -33,19 +35,28 @@ def label_of(metric: str) -> str:
     return "dVSTOI" if metric == "dvstoi" else metric.upper().replace("_", "-")
 
 
-def sections(records: Iterable[Record]) -> list[Section]:
-    """The tables of a leaderboard, one for each track and data set."""
-    same_data = [list(same) for _, same in groupby(rows(records), key=comparable)]
+def sections(records: Iterable[Record], at: float | None = None) -> list[Section]:
+    """The tables of a leaderboard, one for each track and data set; at one bitrate in kbit/s where it is given."""
+    found, lacking = rows(records), []
+    if at is not None:
+        found, lacking = at_rate(found, at)
+    same_data = [list(same) for _, same in groupby(found, key=comparable)]
     titles = [_title(same) for same in same_data]
     for i in [i for i, title in enumerate(titles) if titles.count(title) > 1]:  # such as two folders
         titles[i] += f" · data {str(same_data[i][0].spec.get('data_fingerprint'))[:8]}"
-    return [_section(title, same) for title, same in zip(titles, same_data, strict=True)]
+    made = [_section(title, same) for title, same in zip(titles, same_data, strict=True)]
+    if at is None:
+        return made
+    return [
+        section._replace(title=f"{section.title} · at {at:g} kbit/s", notes=[*section.notes, *lacking])
+        for section in made or [Section("no method is measured on both sides", [], [], [])]
+    ]
 
 
-def terminal_table(records: Iterable[Record]) -> Table:
+def terminal_table(records: Iterable[Record], at: float | None = None) -> Table:
     """The leaderboard for rich: a table for each track and data set, one below the other."""
     grid = Table.grid()
-    for section in sections(records):
+    for section in sections(records, at):
         table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, min_width=SPREAD)
         for column, header in enumerate(section.header):
             side, most = ("left", LONGEST) if column < NAMES else ("right", None)
@@ -56,13 +67,18 @@ def terminal_table(records: Iterable[Record]) -> Table:
             grid.add_row(part)
     if not grid.row_count:
         grid.add_row("no records")
+    else:
+        grid.add_row(Text(PROTOCOL, "dim"))
     return grid
 
 
-def markdown_table(records: Iterable[Record]) -> str:
+def markdown_table(records: Iterable[Record], at: float | None = None) -> str:
     """The leaderboard as Markdown: the same cells in aligned columns, the notes as a list below."""
     parts = []
-    for section in sections(records):
+    for section in sections(records, at):
+        if not section.header:
+            parts += [f"### {section.title}\n", *(f"- {note}" for note in section.notes), ""]
+            continue
         lines = [
             [cell.replace("\n", " ").replace("|", "\\|") for cell in line] for line in (section.header, *section.cells)
         ]
@@ -71,6 +87,7 @@ def markdown_table(records: Iterable[Record]) -> str:
         table = [_padded(line, widths) for line in (lines[0], rule, *lines[1:])]
         parts += [f"### {section.title}\n", *table, ""]
         parts += [*(f"- {note}" for note in section.notes), ""] if section.notes else []
+    parts += [f"{PROTOCOL}\n"] if parts else []
     return "\n".join(parts) or "No records.\n"
 
 
