@@ -22,7 +22,7 @@ from .errors import UserError
 from .spec import Training
 from .tracks import Track
 
-FIT_CROPS = 256  # training crops from whose latents codebooks start
+FIT_CROPS = 1024  # training crops from whose latents codebooks start
 FLAT = 0.02  # a validation loss that changes by less than this share from one stretch to the next is flat
 
 
