@@ -59,7 +59,8 @@ def _mixed(low: Score, high: Score, share: float) -> Score:
 
 def _lacking(points: Sequence[Row], kbps: float) -> str:
     rates = ", ".join(f"{rate:.2f}" for rate in sorted(p.rate_kbps["measured"] for p in points))
-    return f"{_plain(points[0].quantizer)} with {points[0].codec} is left out: measured at {rates} kbit/s, which does not enclose {kbps:g}"
+    name = f"{_plain(points[0].quantizer)} with {points[0].codec}"
+    return f"{name} is left out: measured at {rates} kbit/s, which does not enclose {kbps:g}"
 
 
 def _plain(name: str) -> str:
