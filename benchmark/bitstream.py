@@ -2,43 +2,54 @@
 
 | bytes | field |
 |---|---|
-| 2 | magic `CB` |
-| 1 | version |
-| 1 | coder: 0 range, 1 Huffman |
-| 4 | fingerprint of the model that wrote the codes |
-| 1-4 | signal length in samples, 7 bits a byte, lowest first, high bit: more follow |
-| 4 | CRC-32 of all that precedes it and of the payload, big-endian |
+| 1 | magic 0xCB |
+| 1 | low 4 bits: version; bit 4: Huffman instead of range coder; bits 5, 6, 7: rate, seed, prefix follow |
+| 2 | fingerprint of the model that wrote the codes: its first 2 of 32 bytes |
+| 1-4 | length of the source in samples, 7 bits a byte, lowest first, high bit: more follow |
+| 0, 2 | sample rate of the source, where it is not the domain's own; big-endian, in Hz, below 4000 in units of 200 Hz |
+| 0, 1 | seed of the noise that encoder and decoder share, where it is not 0 |
+| 0, 1 | place, among the model's prefixes, of the leading streams coded, where these are not all |
+| 4 | CRC-32 of the whole fingerprint, the header before it and the payload, big-endian |
+
+A file of another model is known by 2 bytes, and by the checksum where these happen to be equal.
 """
 
 import contextlib
 import hashlib
 import os
+import uuid
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
-from torch import Tensor, nn
+from torch import nn
 
-from .entropy_coding import Coder, Source, decode_codes, encode_codes
+from ..datamodules.base import shown
+from .entropy_coding import Coder
 from .errors import BitstreamError
 
-MAGIC = b"CB"
-VERSION = 1
-CODERS: tuple[Coder, ...] = get_args(Coder)
+MAGIC, VERSION = 0xCB, 2
+HUFFMAN, RATE, SEED, PREFIX = (1 << bit for bit in (4, 5, 6, 7))
 MAX_SAMPLES = (1 << 28) - 1  # 4.6 hours at 16 kHz
-FIXED_BYTES = 8  # magic to fingerprint
+FIXED_BYTES = 4  # magic to fingerprint
+LONGEST_HEADER = 16
+LOWEST_RATE, COARSE_HZ, HIGHEST_RATE = 4_000, 200, 768_000
 
 
 class Header(NamedTuple):
     """What a file tells the decoder besides its codes."""
 
-    version: int
-    coder: Coder
-    fingerprint: bytes  # the first 4 bytes of the model's
-    samples: int  # length of the signal
+    samples: int  # length of the source
+    coder: Coder = "range"
+    rate: int | None = None  # Hz of the source; None: the domain's own
+    seed: int = 0  # of the noise that both sides draw
+    prefix: int | None = None  # place in codec.prefixes; None: all streams are coded
+
+    @property
+    def size(self) -> int:
+        """Bytes of the header in the file, checksum included."""
+        return FIXED_BYTES + len(_fields(self)) + 4
 
 
 def fingerprint(module: nn.Module) -> bytes:
@@ -50,71 +61,119 @@ def fingerprint(module: nn.Module) -> bytes:
     return digest.digest()
 
 
-def header_bytes(samples: int) -> int:
-    """Bytes of the header of a signal of this length."""
-    return FIXED_BYTES + len(_varint(samples)) + 4
+def pack(header: Header, payload: bytes, fingerprint: bytes) -> bytes:
+    """The file's content. Raises BitstreamError where a field does not fit its place."""
+    flags = HUFFMAN * (header.coder == "huffman") | RATE * (header.rate is not None)
+    flags |= SEED * (header.seed != 0) | PREFIX * (header.prefix is not None)
+    head = bytes([MAGIC, VERSION | flags]) + fingerprint[:2] + _fields(header)
+    return head + _checksum(fingerprint, head, payload) + payload
 
 
-def write(
-    path: str | os.PathLike[str],
-    source: Source,
-    codes: Int[Tensor, "1 S T"],
-    samples: int,
-    fingerprint: bytes,
-    coder: Coder = "range",
-) -> int:
-    """Write the codes of one signal, all or nothing; returns the bytes in the file. Raises BitstreamError."""
-    path = Path(path)
-    if not 0 <= samples <= MAX_SAMPLES:
-        raise BitstreamError(f"{path}: a bitstream holds at most {MAX_SAMPLES} samples, not {samples}; cut the signal")
-    payload = encode_codes(source, codes, coder)
-    head = MAGIC + bytes([VERSION, CODERS.index(coder)]) + fingerprint[:4] + _varint(samples)
-    data = head + zlib.crc32(head + payload).to_bytes(4, "big") + payload
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise BitstreamError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    return len(data)
-
-
-def read(
-    path: str | os.PathLike[str], source: Source, positions: Callable[[int], int], fingerprint: bytes
-) -> tuple[Header, Int[Tensor, "1 S T"]]:
-    """The header and codes of a file; `positions` gives T for a length in samples. Raises BitstreamError."""
-    try:
-        header, payload = _parse(Path(path).read_bytes())
-        if header.fingerprint != fingerprint[:4]:
-            raise BitstreamError("written by another model; decode it with the run that encoded it")
-        return header, decode_codes(source, payload, positions(header.samples), header.coder)
-    except OSError as error:
-        raise BitstreamError(f"{path}: cannot be read ({error.strerror}); check the name") from error
-    except BitstreamError as error:
-        raise BitstreamError(f"{path}: {error}") from error
-
-
-def _parse(data: bytes) -> tuple[Header, bytes]:
-    if not data or data[:2] != MAGIC[: len(data)]:
-        raise BitstreamError("not a bitstream of this program; pass one of a run's bitstreams")
-    if len(data) > 2 and data[2] != VERSION:
-        raise BitstreamError(
-            f"bitstream version {data[2]}, this program reads {VERSION}; install the one that wrote it"
-        )
-    end = next((end for end in range(FIXED_BYTES, len(data)) if data[end] < 0x80), len(data)) + 1
-    head, checksum, payload = data[:end], data[end : end + 4], data[end + 4 :]
+def unpack(data: bytes, fingerprint: bytes) -> tuple[Header, bytes]:
+    """Header and payload of a file's content. Raises BitstreamError."""
+    _recognise(data, fingerprint)
+    flags, rest = int.from_bytes(data[1:2]), data[FIXED_BYTES:]
+    varint = next((end for end in range(1, 5) if rest[end - 1 : end] < b"\x80"), 4)
+    rate_at = varint + 2 * bool(flags & RATE)
+    seed_at = rate_at + bool(flags & SEED)
+    end = seed_at + bool(flags & PREFIX)
+    head, checksum, payload = data[: FIXED_BYTES + end], rest[end : end + 4], rest[end + 4 :]
     if len(checksum) < 4:
         raise BitstreamError(f"cut short within the header, after {len(data)} bytes; copy or encode it anew")
-    if zlib.crc32(head + payload).to_bytes(4, "big") != checksum:
-        raise BitstreamError("damaged or cut short (its checksum does not fit); copy or encode it anew")
-    samples = sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(head[FIXED_BYTES:]))
-    if samples > MAX_SAMPLES:
-        raise BitstreamError(f"an impossible length of {samples} samples; encode the signal anew")
-    if data[3] >= len(CODERS):
-        raise BitstreamError(f"an unknown entropy coder ({data[3]}); install the version that wrote it")
-    return Header(data[2], CODERS[data[3]], head[4:FIXED_BYTES], samples), payload
+    if _checksum(fingerprint, head, payload) != checksum:
+        raise BitstreamError(
+            "damaged, cut short, or of another model (its checksum does not fit); copy or encode it anew"
+        )
+    if rest[varint - 1] >= 0x80:
+        raise BitstreamError(f"a length of more than {MAX_SAMPLES} samples; encode the signal anew")
+    samples = sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(rest[:varint]))
+    rate = _rate_of(int.from_bytes(rest[varint:rate_at])) if flags & RATE else None
+    seed = rest[rate_at] if flags & SEED else 0
+    prefix = rest[seed_at] if flags & PREFIX else None
+    return Header(samples, "huffman" if flags & HUFFMAN else "range", rate, seed, prefix), payload
+
+
+def write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a whole file or nothing. Raises BitstreamError."""
+    path = Path(path)
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        if path.exists() and not path.is_file():  # a device would be replaced by a file
+            raise BitstreamError(f"{shown(path)}: is no file to write to; choose another place")
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    except BitstreamError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise BitstreamError(f"{shown(path)}: cannot be written ({reason}); choose another place") from error
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            unfinished.unlink()
+
+
+def read(path: str | os.PathLike[str], fingerprint: bytes) -> tuple[Header, bytes]:
+    """Header and payload of a file. Raises BitstreamError."""
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise BitstreamError("is no file; check the name")
+        with path.open("rb") as file:
+            begin = file.read(LONGEST_HEADER)
+            _recognise(begin, fingerprint)  # before a large file of another kind is read
+            return unpack(begin + file.read(), fingerprint)
+    except BitstreamError as error:
+        raise BitstreamError(f"{shown(path)}: {error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BitstreamError(f"{shown(path)}: cannot be read ({reason}); check the name") from error
+
+
+def _fields(header: Header) -> bytes:
+    """What lies between fingerprint and checksum."""
+    if not 0 <= header.samples <= MAX_SAMPLES:
+        raise BitstreamError(f"a bitstream holds at most {MAX_SAMPLES} samples, not {header.samples}; cut the signal")
+    for value in (header.seed, header.prefix or 0):
+        if not 0 <= value <= 0xFF:
+            raise BitstreamError(f"{value} does not fit the one byte of a dither seed or prefix; choose 0 to 255")
+    rate = b"" if header.rate is None else _rate_code(header.rate).to_bytes(2)
+    seed = bytes([header.seed]) if header.seed else b""
+    prefix = b"" if header.prefix is None else bytes([header.prefix])
+    return _varint(header.samples) + rate + seed + prefix
+
+
+def _rate_code(rate: int) -> int:
+    if LOWEST_RATE <= rate <= 0xFFFF:
+        return rate
+    if 0xFFFF < rate <= HIGHEST_RATE and rate % COARSE_HZ == 0:
+        return rate // COARSE_HZ
+    raise BitstreamError(
+        f"a bitstream cannot name {rate} Hz (from {LOWEST_RATE} to {0xFFFF} Hz, above in steps of {COARSE_HZ} Hz "
+        f"to {HIGHEST_RATE} Hz); resample the signal"
+    )
+
+
+def _rate_of(code: int) -> int:
+    rate = code if code >= LOWEST_RATE else code * COARSE_HZ
+    if code < LOWEST_RATE and not 0xFFFF < rate <= HIGHEST_RATE:
+        raise BitstreamError(f"an impossible sample rate (code {code}); encode the signal anew")
+    return rate
+
+
+def _recognise(data: bytes, fingerprint: bytes) -> None:
+    """BitstreamError where the first bytes, as far as they are there, are not those of this model's files."""
+    if not data or data[0] != MAGIC:
+        raise BitstreamError("not a bitstream of this program; pass one that benchmark run or encode wrote")
+    if len(data) > 1 and data[1] & 0x0F != VERSION:
+        raise BitstreamError(
+            f"bitstream version {data[1] & 0x0F}, this program reads {VERSION}; install the one that wrote it"
+        )
+    if data[2:FIXED_BYTES] != fingerprint[: len(data[2:FIXED_BYTES])]:
+        raise BitstreamError("written by another model; decode it with the run that encoded it")
+
+
+def _checksum(fingerprint: bytes, head: bytes, payload: bytes) -> bytes:
+    return zlib.crc32(payload, zlib.crc32(fingerprint + head)).to_bytes(4)
 
 
 def _varint(number: int) -> bytes:

@@ -4,10 +4,14 @@ codes "1 S T" -> tables(known) -> columns, table row by table row -> range coder
 
 Within a group the symbols of row 0 come first, then those of row 1, ..., each in the order of their positions, then the
 raw bytes of the escaped ones: the order hangs on Tables.index alone, which the decoder knows, and each row is one call.
+
+How many positions a payload may claim is bounded before anything is allocated: no more than its bits can hold under the
+tables, and where these make symbols almost free, FREE_SYMBOLS and SYMBOLS_PER_BYTE for every byte of the payload.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import constriction
@@ -29,6 +33,11 @@ Coder = Literal["range", "huffman"]
 Columns = NDArray[np.int32]  # symbols as columns of their table rows; constriction takes no other type
 Row = NDArray[np.int64]  # counts of one table row
 
+FREE_SYMBOLS = 1 << 22  # over all streams; an hour of 900 positions a second in one stream
+SYMBOLS_PER_BYTE = 1 << 10
+CODER_STATE = 72  # bits by which a range coder's payload may fall below the information of its symbols
+TREES = 4096  # Huffman trees that are kept
+
 RAW_BYTES = np.ones(256, dtype=np.int64)  # the table of the bytes of an escaped symbol: 8 bits each with either coder
 
 
@@ -47,7 +56,7 @@ class Source(Protocol):
 
 
 def encode_codes(source: Source, codes: Int[Tensor, "1 S T"], coder: Coder = "range") -> bytes:
-    """Code the codes of one item. Raises ValueError where a code is outside its table."""
+    """Code the codes of one item. ValueError: a code outside its table; BitstreamError: more than a decoder accepts."""
     stream = _ENCODERS[coder]()
 
     def write(tables: Tables, known: int) -> Tensor:
@@ -56,23 +65,64 @@ def encode_codes(source: Source, codes: Int[Tensor, "1 S T"], coder: Coder = "ra
         return group
 
     _every_group(source, codes.shape[2], write)
-    return stream.data()
+    data = stream.data()
+    if not _vouched(source, codes.shape[2], len(data)):
+        raise BitstreamError(f"{codes.shape[2]} positions in {len(data)} bytes are too many; cut the signal")
+    return data
 
 
 def decode_codes(source: Source, data: bytes, positions: int, coder: Coder = "range") -> Int[Tensor, "1 S T"]:
     """The codes of `positions` positions. Raises BitstreamError where no encoder can have written the data."""
     reader, again = _DECODERS[coder](data), _ENCODERS[coder]()
+    foreign = BitstreamError(f"{len(data)} bytes are not the code of {positions} positions; encode the signal anew")
 
     def read(tables: Tables, known: int) -> Tensor:
-        with _no_panic():
-            group = _read(reader, tables)
+        group = _read(reader, tables)
         _write(again, tables, group)
         return group
 
-    codes = _every_group(source, positions, read)
+    with _no_panic():  # a plug-in's tables may trip over codes that it never made
+        possible = positions * least_bits(source, coder) <= 8 * len(data) + CODER_STATE
+        if not (possible and _vouched(source, positions, len(data))):
+            raise foreign
+        codes = _every_group(source, positions, read)
+        if not _within(codes, source.alphabet):
+            raise foreign
     if again.data() != data:  # a decoder reads on past the end of short data, and stops before the end of long data
-        raise BitstreamError(f"{len(data)} bytes are not the code of {positions} positions; encode the signal anew")
+        raise foreign
     return codes
+
+
+def least_bits(source: Source, coder: Coder = "range") -> float:
+    """Bits that every position takes at least: those of the most probable symbol of any row, for each stream."""
+    bits = 0.0
+
+    def add(tables: Tables, _: int) -> Tensor:
+        nonlocal bits
+        streams, columns = tables.index.shape[1], tables.counts.shape[1]
+        own = tables.counts[:, : columns - tables.escape]
+        if own.numel() == 0:  # every symbol is escaped
+            bits += streams * ESCAPE_BITS
+        elif coder == "range":
+            bits += streams * (TABLE_BITS - float(own.max().double().log2()))
+        elif columns > 1:
+            bits += streams  # the shortest code word
+        return torch.zeros_like(tables.index)
+
+    _every_group(source, 1, add)
+    return bits
+
+
+def _within(codes: Tensor, alphabet: tuple[int | None, ...]) -> bool:
+    """No code of a closed alphabet lies outside it, as an escape or a row with columns to spare would let it."""
+    return all(
+        size is None or not stream.numel() or (int(stream.min()) >= 0 and int(stream.max()) < size)
+        for stream, size in zip(codes[0], alphabet, strict=True)
+    )
+
+
+def _vouched(source: Source, positions: int, size: int) -> bool:
+    return positions * len(source.alphabet) <= FREE_SYMBOLS + SYMBOLS_PER_BYTE * size
 
 
 def information(source: Source, codes: Int[Tensor, "1 S T"]) -> float:
@@ -109,19 +159,25 @@ def huffman_lengths(counts: Row) -> Row:
 
 @torch.no_grad()
 def _every_group(source: Source, positions: int, handle: Callable[[Tables, int], Tensor]) -> Tensor:
-    codes = torch.zeros(1, 0, positions, dtype=torch.int64)
-    while codes.shape[1] < len(source.alphabet):
-        codes = torch.cat([codes, handle(source.tables(codes), codes.shape[1])], dim=1)
+    codes = torch.zeros(1, len(source.alphabet), positions, dtype=torch.int64)
+    known = 0
+    while known < codes.shape[1]:
+        group = handle(source.tables(codes[:, :known]), known)
+        codes[:, known : known + group.shape[1]] = group
+        known += group.shape[1]
     return codes
 
 
-def _rows(tables: Tables) -> Iterator[tuple[Row, NDArray[np.int64]]]:
+def _rows(tables: Tables) -> Iterator[tuple[Row, NDArray[np.int64] | slice]]:
     """Each table row in use, in ascending order, and its places in the flattened group."""
     index, counts = tables.index.cpu().numpy().ravel(), tables.counts.cpu().numpy()
-    order = np.argsort(index, kind="stable")
-    used, begins = np.unique(index[order], return_index=True)
-    for row, places in zip(used, np.split(order, begins[1:]), strict=False):  # split makes one piece of no row, too
-        yield counts[row], places
+    if len(index) and (index == index[0]).all():
+        yield counts[index[0]], slice(None)
+        return
+    order = np.argsort(index.astype(np.uint16) if len(counts) <= 1 << 16 else index, kind="stable")  # 16 bits: radix
+    for places in np.split(order, np.flatnonzero(np.diff(index[order])) + 1):
+        if len(places):
+            yield counts[index[places[0]]], places
 
 
 def _columns(tables: Tables, group: Tensor) -> tuple[Columns, NDArray[np.int64]]:
@@ -152,7 +208,7 @@ def _read(stream: "_RangeDecoder | _HuffmanDecoder", tables: Tables) -> Tensor:
     columns = np.zeros(tables.index.numel(), dtype=np.int64)
     for row, places in _rows(tables):
         if len(row) > 1:
-            columns[places] = stream.decode(row, len(places))
+            columns[places] = stream.decode(row, len(columns[places]))
     symbols = columns + tables.shift.cpu().numpy().ravel()
     escaped = (columns == tables.counts.shape[1] - 1) & tables.escape
     if escaped.any():
@@ -169,15 +225,21 @@ def _no_panic() -> Iterator[None]:
     """constriction's Rust panics are BaseExceptions, which `except Exception` lets through."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, BitstreamError):
         raise
     except BaseException as error:
-        raise BitstreamError(f"the data cannot be decoded ({error}); encode the signal anew") from error
+        reason = " ".join(str(error).split())[:120]
+        raise BitstreamError(f"the data cannot be decoded ({reason}); encode the signal anew") from error
 
 
 def _categorical(counts: Row) -> Any:
     # float64 holds counts/2**20 and their sums exactly, so the fast construction is the same on every machine
     return model.Categorical(counts / counts.sum(), perfect=False)
+
+
+@lru_cache(TREES)
+def _tree(kind: Any, counts: bytes) -> Any:
+    return kind(np.frombuffer(counts, dtype=np.int64).astype(np.float64))
 
 
 class _RangeEncoder:
@@ -213,7 +275,7 @@ class _HuffmanEncoder:
         self.encoder = symbol.QueueEncoder()
 
     def encode(self, columns: Columns, counts: Row) -> None:
-        tree = symbol.huffman.EncoderHuffmanTree(counts.astype(np.float64))
+        tree = _tree(symbol.huffman.EncoderHuffmanTree, counts.tobytes())
         for column in columns.tolist():
             self.encoder.encode_symbol(column, tree)
 
@@ -228,7 +290,7 @@ class _HuffmanDecoder:
         self.decoder = symbol.QueueDecoder(words)
 
     def decode(self, counts: Row, amount: int) -> Columns:
-        tree = symbol.huffman.DecoderHuffmanTree(counts.astype(np.float64))
+        tree = _tree(symbol.huffman.DecoderHuffmanTree, counts.tobytes())
         return np.array([self.decoder.decode_symbol(tree) for _ in range(amount)], dtype=np.int32)
 
 

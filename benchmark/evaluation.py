@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,12 +10,14 @@ from typing import Any, NamedTuple
 import torch
 
 from ..codecs.base import Codec
+from ..datamodules.base import shown
+from ..quantizers.base import Quantizer
 from . import bitstream
 from .bitstream import Header, fingerprint
-from .entropy_coding import Coder, information
-from .errors import UserError
+from .entropy_coding import Coder, decode_codes, encode_codes, information
+from .errors import BitstreamError, UserError
 from .metrics.codes import codebook_use
-from .tracks import TestItem, Track
+from .tracks import FrontEnd, TestItem, Track
 
 SHOWN = 3  # items whose decoded audio and pictures are kept
 TOLERANCE = 1e-5  # between what the encoder expected and what the file decodes to
@@ -51,9 +54,10 @@ def evaluate(decoder: Codec, encoder: Codec, track: Track, folder: Path, coder: 
         item = track.load(source)
         path = files / f"{item.name}.cbs"
         with _timed(seconds, "encode"):
-            sent, expected = encode_file(encoder, item.signal, path, coder)
+            seed = zlib.crc32(item.name.encode()) & 0xFF  # of dither: an item's own, the same in every run
+            sent, expected = encode_file(encoder, item.signal, path, coder, item.samples, seed=seed)
         with _timed(seconds, "decode"):
-            _, decoded = decode_file(decoder, path)
+            header, decoded = decode_file(decoder, path, track.front_end)
         _compare(path, expected, decoded)
         with _timed(seconds, "score"):
             scores = track.score(item, decoded)
@@ -61,27 +65,85 @@ def evaluate(decoder: Codec, encoder: Codec, track: Track, folder: Path, coder: 
             track.show(item, decoded, shown)
         seconds["audio"] += item.seconds
         codes.append(sent)
-        rows.append(_row(item, path, encoder, sent) | scores)
+        rows.append(_row(item, path, header, encoder, sent) | scores)
     return Evaluation(rows, _codebooks(encoder, codes), seconds)
 
 
 @torch.no_grad()
-def encode_file(codec: Codec, signal: torch.Tensor, path: Path, coder: Coder) -> tuple[torch.Tensor, torch.Tensor]:
-    """Write one signal (without B) as a bitstream; its codes "1 S T" and what it should decode to."""
-    coded = codec(signal[None])
-    codes = torch.cat([quantized.codes for quantized in coded.quantized], dim=1)
-    bitstream.write(path, codec, codes, signal.shape[-1], fingerprint(codec), coder)
+def encode_file(
+    codec: Codec,
+    signal: torch.Tensor,
+    path: Path,
+    coder: Coder,
+    samples: int | None = None,
+    rate: int | None = None,
+    seed: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write one signal (without B) as a bitstream; its codes "1 S T" and what it should decode to.
+
+    The header carries `samples` and `rate` of the source (None: the signal's own length, the domain's own rate), the
+    `seed` of noise where the codec draws any, and the streams that the codec is truncated to. UserError where the
+    latents are not finite.
+    """
+    prefixes, streams = codec.prefixes, len(codec.alphabet)
+    header = Header(
+        signal.shape[-1] if samples is None else samples,
+        coder,
+        rate,
+        seed if codec.dithers else 0,
+        None if streams == prefixes[-1] else prefixes.index(streams),
+    )
+    with _operating(codec, header.seed, streams):
+        coded = codec(signal[None])
+        if not all(quantized.source.isfinite().all() for quantized in coded.quantized):
+            raise UserError(f"{shown(path)}: the codec makes NaN or infinity of this signal; train it anew")
+        codes = torch.cat([quantized.codes for quantized in coded.quantized], dim=1)
+        payload = encode_codes(codec, codes, coder)
+    bitstream.write(path, bitstream.pack(header, payload, fingerprint(codec)))
     return codes, coded.signal[0]
 
 
-def decode_file(codec: Codec, path: Path) -> tuple[Header, torch.Tensor]:
-    """The signal of a bitstream, from the model and the file alone."""
+def decode_file(codec: Codec, path: Path, front_end: FrontEnd | None = None) -> tuple[Header, torch.Tensor]:
+    """The signal (without B) of a bitstream, from the model and the file alone; the codec stays as it was.
 
-    def positions(samples: int) -> int:
-        return codec.positions((*codec.leading, samples))
+    `front_end` gives the signal's length for that of the source (None: the same). Raises BitstreamError.
+    """
+    header, payload = bitstream.read(path, fingerprint(codec))
+    try:
+        return header, decode_payload(codec, header, payload, front_end)
+    except BitstreamError as error:
+        raise BitstreamError(f"{shown(path)}: {error}") from error
 
-    header, codes = bitstream.read(path, codec, positions, fingerprint(codec))
-    return header, codec.decode(codes, (*codec.leading, header.samples))[0]
+
+@torch.no_grad()
+def decode_payload(codec: Codec, header: Header, payload: bytes, front_end: FrontEnd | None = None) -> torch.Tensor:
+    """The signal (without B) of a file's header and payload. Raises BitstreamError."""
+    prefixes = codec.prefixes
+    if header.prefix is not None and header.prefix >= len(prefixes):
+        raise BitstreamError(f"of {len(prefixes)} numbers of streams it names no. {header.prefix}; encode anew")
+    length = front_end.signal_length(header.samples, header.rate) if front_end else header.samples
+    shape = (*codec.leading, length)
+    with _operating(codec, header.seed, prefixes[-1 if header.prefix is None else header.prefix]):
+        codes = decode_codes(codec, payload, codec.positions(shape), header.coder)
+        signal = codec.decode(codes, shape)[0]
+    if not signal.isfinite().all():
+        raise BitstreamError("decodes to NaN or infinity; encode the signal anew")
+    return signal
+
+
+@contextlib.contextmanager
+def _operating(codec: Codec, seed: int, streams: int) -> Iterator[None]:
+    """The codec at an operating point and under a seed of shared noise; afterwards it is as before."""
+    quantizers = [module for module in codec.modules() if isinstance(module, Quantizer)]
+    before, seeds = len(codec.alphabet), [quantizer.dither_seed for quantizer in quantizers]
+    try:
+        codec.truncate(streams)
+        codec.set_dither_seed(seed)
+        yield
+    finally:
+        codec.truncate(before)
+        for quantizer, old in zip(quantizers, seeds, strict=True):
+            quantizer.dither_seed = old
 
 
 def _compare(path: Path, expected: torch.Tensor, decoded: torch.Tensor) -> None:
@@ -90,13 +152,14 @@ def _compare(path: Path, expected: torch.Tensor, decoded: torch.Tensor) -> None:
         raise UserError(f"{path}: decodes to something else than was encoded (difference {worst:.1e}); mend the codec")
 
 
-def _row(item: TestItem, path: Path, codec: Codec, codes: torch.Tensor) -> dict[str, Any]:
+def _row(item: TestItem, path: Path, header: Header, codec: Codec, codes: torch.Tensor) -> dict[str, Any]:
     size = path.stat().st_size
-    header = bitstream.header_bytes(item.signal.shape[-1])
+    with _operating(codec, header.seed, len(codec.alphabet)):
+        bits = information(codec, codes)
     kilobits = {
         "nominal": sum(q.nominal_bits for q in codec.quantizers) * codes.shape[2],
-        "entropy": information(codec, codes),
-        "payload": 8 * (size - header),
+        "entropy": bits,
+        "payload": 8 * (size - header.size),
         "measured": 8 * size,
     }
     rates = {f"{name}_kbps": bits / item.seconds / 1000 for name, bits in kilobits.items()}

@@ -29,6 +29,49 @@ class TestItem(NamedTuple):
     signal: Tensor  # without B
     clean: Tensor  # "N" at 16 kHz
     seconds: float
+    samples: int  # length of the source, which the file's header carries
+
+
+class FrontEnd(ABC):
+    """How sound becomes the signal of a domain, and back; it needs no corpus."""
+
+    sample_rate: int = SAMPLE_RATE  # Hz of the sound, unless a file's header names another
+    hop: int = 1  # samples of the sound per sample of the signal
+    output: str  # what synthesise() makes, in words
+
+    @abstractmethod
+    def analyse(self, sound: Tensor) -> Tensor:
+        """The signal (without B) of mono sound "N" at its sample rate and level."""
+
+    @abstractmethod
+    def synthesise(self, signal: Tensor, samples: int) -> Tensor:
+        """`samples` samples of sound from a signal (without B)."""
+
+    @final
+    def resampled_length(self, samples: int, rate: int | None = None) -> int:
+        """Samples at the front end's rate of a source of `samples` at `rate` Hz (None: the same); integers alone."""
+        return -(-samples * self.sample_rate // (rate or self.sample_rate))
+
+    @final
+    def signal_length(self, samples: int, rate: int | None = None) -> int:
+        """Samples of the signal of a source of `samples` at `rate` Hz (None: the front end's); integers alone."""
+        return -(-self.resampled_length(samples, rate) // self.hop)
+
+
+@final
+class CochlearFrontEnd(FrontEnd):
+    """Sound to the stimulation pattern by ACE; back by the sine vocoder."""
+
+    output = "the stimulation pattern made audible by sines at the band centres, not the waveform itself"
+
+    def __init__(self, config: AceConfig) -> None:
+        self.config, self.hop = config, config.hop
+
+    def analyse(self, sound: Tensor) -> Tensor:
+        return ace(sound[None], self.config)[0]
+
+    def synthesise(self, signal: Tensor, samples: int) -> Tensor:
+        return vocode(signal[None], samples, self.config)[0]
 
 
 class Track(ABC):
@@ -38,6 +81,11 @@ class Track(ABC):
     signal_rate: float  # samples of the codec's signal per second
     leading: tuple[int, ...]  # shape of a signal before its last axis
     typical_length: int  # median length of a training signal, in samples
+
+    @property
+    def front_end(self) -> FrontEnd | None:
+        """Between sound and signal; None where the signal is the source itself."""
+        return None
 
     @abstractmethod
     def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
@@ -88,6 +136,10 @@ class CochlearTrack(Track):
         crops = self.held_out.crops(self.VALIDATION_CROPS, self.VALIDATION_FRAMES, np.random.default_rng(0))
         self._validation = torch.from_numpy(crops)
 
+    @property
+    def front_end(self) -> CochlearFrontEnd:
+        return CochlearFrontEnd(self.config)
+
     def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
         return torch.from_numpy(self.patterns.crops(batch_size, length, generator))
 
@@ -103,7 +155,7 @@ class CochlearTrack(Track):
 
     def load(self, item: Item) -> TestItem:
         clean = torch.from_numpy(self.corpus.load(item))
-        return TestItem(item.name, ace(clean[None], self.config)[0], clean, len(clean) / SAMPLE_RATE)
+        return TestItem(item.name, self.front_end.analyse(clean), clean, len(clean) / SAMPLE_RATE, len(clean))
 
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         return band_selection_loss(signal, decoded, self.alpha)
@@ -120,8 +172,14 @@ class CochlearTrack(Track):
             soundfile.write(folder / f"{item.name}.{kind}.wav", audio.clamp(-1, 1).numpy(), SAMPLE_RATE)
 
 
-def track_of(domain: str, corpus: Corpus, config: AceConfig, alpha: float, watched: Watched | None = None) -> Track:
-    """The track of a codec's domain. UserError where there is none yet."""
+def front_end_of(domain: str, config: AceConfig) -> FrontEnd:
+    """The front end of a codec's domain. UserError where there is none yet."""
     if domain != "stimulation":
         raise UserError(f"no data and metrics for codecs of the domain {domain!r} yet; there are: stimulation")
+    return CochlearFrontEnd(config)
+
+
+def track_of(domain: str, corpus: Corpus, config: AceConfig, alpha: float, watched: Watched | None = None) -> Track:
+    """The track of a codec's domain. UserError where there is none yet."""
+    front_end_of(domain, config)
     return CochlearTrack(corpus, config, alpha, watched)

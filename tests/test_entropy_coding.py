@@ -105,7 +105,7 @@ def test_a_table_that_is_all_escape(coder):
 
 @pytest.mark.parametrize("coder", CODERS)
 def test_the_only_symbol_of_a_table_costs_nothing(coder):
-    source = Static([TABLE_TOTAL], [TABLE_TOTAL], shift=4)
+    source = Static([TABLE_TOTAL], [TABLE_TOTAL], alphabet=(5, 5), shift=4)
     codes = torch.full((1, 2, 1000), 4)
     assert encode_codes(source, codes, coder) == b""
     assert decode_codes(source, b"", 1000, coder).equal(codes)

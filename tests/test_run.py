@@ -18,7 +18,9 @@ from codecbench.benchmark.cli import main
 from codecbench.benchmark.evaluation import decode_file
 from codecbench.benchmark.run import load_model
 from codecbench.benchmark.spec import Training
+from codecbench.benchmark.tracks import CochlearFrontEnd
 from codecbench.benchmark.training import converged
+from codecbench.datamodules.cochlear.ace import AceConfig
 from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records
 from codecbench.quantizers.ste_vq import StraightThroughVQ
@@ -141,16 +143,17 @@ def test_a_damaged_or_foreign_file_is_refused_in_one_line(speech: Path, tmp_path
     folder = tmp_path / only(tmp_path).name
     file = next((folder / "bitstreams").iterdir())
     codec, data = load_model(folder), file.read_bytes()
-    assert decode_file(codec, file)[1].shape[0] == 22
-    for damaged in (data[:-1], data[:5], data[:20] + bytes([data[20] ^ 1]) + data[21:], b""):
+    front_end = CochlearFrontEnd(AceConfig())
+    assert decode_file(codec, file, front_end)[1].shape[0] == 22
+    for damaged in (data[:-1], data[:5], data[:-1] + bytes([data[-1] ^ 1]), b""):
         file.write_bytes(damaged)
         with pytest.raises(BitstreamError, match=r"^[^\n]+$"):
-            decode_file(codec, file)
+            decode_file(codec, file, front_end)
     file.write_bytes(data)
     with torch.no_grad():
         next(codec.parameters()).add_(1)
     with pytest.raises(BitstreamError, match="another model"):
-        decode_file(codec, file)
+        decode_file(codec, file, front_end)
 
 
 KILLED = """
