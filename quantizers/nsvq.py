@@ -7,10 +7,15 @@ Training replaces the quantization error by noise of exactly its weighted norm (
 The gradient reaches the chosen codeword c and the input x through the norm, so no auxiliary loss is needed. Test time
 is plain vector quantization. The codeword is the nearest under the weighted distance (eq. 7). Idle codewords are
 replaced (III-C); with mean squared error on plain vectors this is the only way in which the method differs from
-straight-through training of the codebook. Not to be confused with the "non-stationary VQ" of 2026.
+straight-through training of the codebook. The noise as it is before its norm is divided out (eq. 8) is an option:
+
+    x_hat' = x + sigma * v / w,    sigma^2 = ||w * (x - c)||^2 / N,    N = C
+
+Its squared norm equals the error's in the mean only. Not to be confused with the "non-stationary VQ" of 2026.
 Deviation: the replacement schedule is a function of the training's progress alone, not tuned per application.
 """
 
+import math
 from collections.abc import Callable
 from typing import final
 
@@ -20,10 +25,16 @@ from torch import Tensor
 from .base import Codes, Latents, Noise
 from .vector import Initialisation, VectorQuantizer
 
+TINY = 1e-12  # normal noise of one or two channels is exactly 0 once in some 10 million draws
+
 
 @final
 class NSVQ(VectorQuantizer):
-    """Noise substitution; `weights` are w, one per channel (default: all 1). ValueError where they do not fit."""
+    """Noise substitution; `weights` are w, one per channel (default: all 1); `normalise_noise=False` is eq. 8.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
 
     paper = "Vali & Backstrom 2022, doi:10.1109/ACCESS.2022.3147670"
 
@@ -34,12 +45,14 @@ class NSVQ(VectorQuantizer):
         initialisation: Initialisation = "kmeans",
         replacement: float = 0.1,
         weights: list[float] | None = None,
+        normalise_noise: bool = True,
     ) -> None:
         super().__init__(channels, codebook_bits, initialisation, replacement)
         if weights is not None:
             if len(weights) != channels or min(weights) <= 0:
                 raise ValueError(f"weights={weights} must be {channels} positive numbers, one per channel")
             self.metric.copy_(torch.tensor(weights))
+        self.normalise_noise = normalise_noise
 
     @property
     def noise_rows(self) -> int:
@@ -50,18 +63,22 @@ class NSVQ(VectorQuantizer):
 
     def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
         codes = self.encode(latents, noise)
-        weights = self.metric[:, None]
-        error = _norm(weights * (latents - self.decode(codes, noise)))
-        return latents + error / _norm(noise) * noise / weights, codes  # eq. 9
+        error = _norm(self.metric[:, None] * (latents - self.decode(codes, noise)))
+        return latents + error * self._directions(noise), codes
 
     def substitute(self, noise: Noise) -> Callable[[Tensor, Tensor, int], Tensor]:
-        directions = (noise / _norm(noise) / self.metric[:, None]).permute(2, 0, 1).contiguous()
+        directions = self._directions(noise).permute(2, 0, 1).contiguous()
 
         def value(latents: Tensor, chosen: Tensor, n: int) -> Tensor:
             error = (chosen - latents).mul_(self.metric).square_().sum(1, keepdim=True).sqrt_()
             return torch.addcmul(latents, error, directions[n])
 
         return value
+
+    def _directions(self, noise: Noise) -> Noise:
+        """v / w, its weighted norm 1: exactly (eq. 9), or in the mean square (eq. 8)."""
+        length = _norm(noise).clamp_min(TINY) if self.normalise_noise else math.sqrt(self.channels)
+        return noise / length / self.metric[:, None]
 
 
 def _norm(vectors: Tensor) -> Tensor:

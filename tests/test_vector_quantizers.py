@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from codecbench.quantizers.checks import run_checks
 from codecbench.quantizers.ema_vq import EMAVQ
 from codecbench.quantizers.nsvq import NSVQ
 from codecbench.quantizers.ste_vq import StraightThroughVQ
@@ -12,9 +13,9 @@ from torch import Tensor
 METHODS = [NSVQ, StraightThroughVQ, EMAVQ]
 
 
-def one_pair(weights: list[float] | None = None) -> tuple[NSVQ, Tensor, Tensor]:
+def one_pair(weights: list[float] | None = None, **options: bool) -> tuple[NSVQ, Tensor, Tensor]:
     """A quantizer with codewords (1, 0) and (9, 9), an input near the first, and a noise direction."""
-    quantizer = NSVQ(2, 1.0, weights=weights).double().train()
+    quantizer = NSVQ(2, 1.0, weights=weights, **options).double().train()
     quantizer.codebook.data = torch.tensor([[1.0, 0.0], [9.0, 9.0]]).double()
     x = torch.tensor([4.0, 4.0]).double().reshape(1, 2, 1).requires_grad_()
     return quantizer, x, torch.tensor([3.0, -4.0]).double().reshape(1, 2, 1)
@@ -39,19 +40,51 @@ def test_the_nsvq_error_has_exactly_the_weighted_norm_of_the_true_error() -> Non
     torch.testing.assert_close(simulated, true, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("weights, sigma", [(None, 12.5**0.5), ([2.0, 0.5], 20.0**0.5)])
+def test_nsvq_without_normalisation_by_hand(weights: list[float] | None, sigma: float) -> None:
+    quantizer, x, v = one_pair(weights, normalise_noise=False)
+    latents, _ = quantizer.surrogate(x, v)  # error (3, 4): sigma^2 = (9 + 16) / 2, weighted (36 + 4) / 2; v = (3, -4)
+    first, second = weights or (1.0, 1.0)
+    expected = torch.tensor([4 + sigma * 3 / first, 4 - sigma * 4 / second]).double()
+    torch.testing.assert_close(latents.flatten().detach(), expected)
+
+
+def test_without_normalisation_the_nsvq_error_has_the_true_norm_in_the_mean_square_only() -> None:
+    torch.manual_seed(0)
+    weights = torch.tensor([2.0, 0.5, 1.0]).double()
+    x = torch.randn(1, 3, 1).double().expand(-1, -1, 200_000)
+    norms = {}
+    for normalise in (True, False):
+        quantizer = NSVQ(3, 3.0, weights=weights.tolist(), normalise_noise=normalise).double().train()
+        quantizer.place(torch.randn(8, 3, generator=torch.Generator().manual_seed(1)).double())
+        latents, codes = quantizer.surrogate(x, quantizer.draw(1, 200_000))
+        simulated, true = (
+            (weights[:, None] * (value - x)).square().sum(1) for value in (latents, quantizer.decode(codes, x))
+        )
+        norms[normalise] = simulated / true
+    assert norms[True].std() < 1e-12
+    assert norms[False].mean().item() == pytest.approx(1.0, abs=0.01)
+    assert norms[False].var().item() == pytest.approx(2 / 3, rel=0.03)  # chi-squared of 3 degrees, divided by 3
+
+
+def test_nsvq_without_normalisation_keeps_the_contract() -> None:
+    assert not [result for result in run_checks(lambda: NSVQ(5, normalise_noise=False)) if not result.passed]
+
+
 def test_the_nsvq_codeword_is_nearest_in_the_weighted_distance() -> None:
     quantizer = NSVQ(2, 1.0, weights=[10.0, 0.1]).train()
     quantizer.codebook.data = torch.tensor([[0.0, 5.0], [1.0, 0.0]])
     assert quantizer.encode(torch.tensor([[[0.0], [0.0]]]), torch.zeros(1, 2, 1)).item() == 0
 
 
+@pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("weights", [None, [2.0, 0.5]])
-def test_the_nsvq_gradients_equal_the_closed_forms(weights: list[float] | None) -> None:
-    quantizer, x, v = one_pair(weights)
+def test_the_nsvq_gradients_equal_the_closed_forms(weights: list[float] | None, normalise: bool) -> None:
+    quantizer, x, v = one_pair(weights, normalise_noise=normalise)
     w = quantizer.metric.double()
     latents, _ = quantizer.surrogate(x, v)
     error = (x.detach() - quantizer.codebook.detach()[0].reshape(1, 2, 1)).flatten()
-    u = v.flatten() / w / v.norm()
+    u = v.flatten() / w / (v.norm() if normalise else 2**0.5)
     n = w**2 * error / (w * error).norm()
     for row in range(2):  # J_x = I + u n^T, J_c = -u n^T
         into_x, into_c = torch.autograd.grad(latents[0, row, 0], [x, quantizer.codebook], retain_graph=True)
@@ -65,6 +98,14 @@ def test_nsvq_at_a_codeword_has_a_finite_gradient() -> None:
     x = quantizer.codebook.detach()[:1].reshape(1, 2, 1).clone().requires_grad_()
     quantizer.surrogate(x, v)[0].sum().backward()
     torch.testing.assert_close(x.grad, torch.ones_like(x))
+
+
+def test_nsvq_noise_that_is_zero_gives_a_finite_gradient() -> None:
+    quantizer, x, v = one_pair()
+    latents, _ = quantizer.surrogate(x, torch.zeros_like(v))
+    latents.sum().backward()
+    torch.testing.assert_close(latents, x)
+    assert quantizer.codebook.grad.isfinite().all()
 
 
 def test_straight_through_losses_by_hand() -> None:
