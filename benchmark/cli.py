@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import examples
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -19,29 +20,6 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 THE_USERS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
 SPEC_ARGUMENTS = ("quantizer", "codec", "data", "seed", "bitrate", "coder", "profile", "config")
-RUN_EXAMPLES = """examples:
-  benchmark run --quantizer nsvq --codec frae
-  benchmark run --quantizer nsvq --quantizer.codebook_bits 8 --codec frae-l3-h2-r2 --training.steps 500
-  benchmark run --quantizer nsvq:codebook_bits=8,ste_vq,ema_vq --codec frae,aec --seed 0:3
-  benchmark run --data librispeech --data.root LibriSpeech --bitrate 2.4,4.8
-  benchmark run --plugin my_vq.py --quantizer my_vq
-  benchmark run --quantizer nsvq --print_config > run.yaml && benchmark run --config run.yaml
-  benchmark run --quantizer nsvq --codec frae --help        (also shows the options of these two)
-
-A plug-in's options are its constructor's arguments: --quantizer.OPTION, --codec.OPTION, --data.OPTION; likewise
---training.OPTION and --ace.OPTION (the cochlear front end). `name:option=value` sets one plug-in's own in a grid."""
-CHECK_EXAMPLES = """examples:
-  benchmark check --quantizer nsvq --quantizer.codebook_bits 3
-  benchmark check --plugin my_vq.py --quantizer my_vq"""
-BOARD_EXAMPLES = """examples:
-  benchmark leaderboard
-  benchmark leaderboard --records results --markdown results.md --plot results.png
-  benchmark leaderboard --export leaderboards/results/mine"""
-GATE_EXAMPLES = """examples:
-  benchmark gate --baseline leaderboards/results/ci --max-drop vstoi=0.02 --max-drop estoi=0.03"""
-LS_EXAMPLES = """examples:
-  benchmark ls
-  benchmark ls codecs"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,9 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"codecbench {version('codecbench')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    for name, (add, _, summary, examples) in COMMANDS.items():
+    for name, (add, _, summary, epilog) in COMMANDS.items():
         command = commands.add_parser(
-            name, help=summary, description=summary, epilog=examples, add_help=name != "run", prog=f"benchmark {name}"
+            name, help=summary, description=summary, epilog=epilog, add_help=name != "run", prog=f"benchmark {name}"
         )
         add(command)
     return parser
@@ -158,6 +136,27 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     _add_plugin_option(parser)
 
 
+def _add_encode(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SOUND", help="wav, flac, ogg, mp3, ...; any rate, length, level")
+    parser.add_argument("target", type=Path, metavar="BITSTREAM", help="where to write the bitstream, such as out.cbs")
+    parser.add_argument("--streams", type=int, metavar="N", help="code only the first N streams (default: all)")
+    parser.add_argument("--coder", choices=("range", "huffman"), help="default: that of the run")
+    _add_run_folder(parser)
+
+
+def _add_decode(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="BITSTREAM", help="a file that this run's model encoded")
+    parser.add_argument("target", type=Path, metavar="SOUND", help="where to write the sound: .wav, .flac or .aiff")
+    _add_run_folder(parser)
+
+
+def _add_run_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="DIR", help="the folder of a finished run: the model"
+    )
+    _add_plugin_option(parser)
+
+
 def _add_leaderboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="of the runs (default: runs)"
@@ -202,7 +201,7 @@ def _run(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> i
 
 
 def _run_help(arguments: argparse.Namespace) -> int:
-    parser = _Parser(prog="benchmark run", description=COMMANDS["run"][2], epilog=RUN_EXAMPLES, add_help=False)
+    parser = _Parser(prog="benchmark run", description=COMMANDS["run"][2], epilog=examples.RUN, add_help=False)
     _add_run(parser)
     parser.print_help()
     chosen = {part: getattr(arguments, part) for part in ("quantizer", "codec", "data")}
@@ -234,6 +233,17 @@ def _check(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) ->
     from .listing import check
 
     return check(part, getattr(arguments, part), options.get(part, {}), console)
+
+
+def _transcode(arguments: argparse.Namespace, _: Any) -> int:
+    console = _loading(arguments)
+    from .transcode import decode, encode
+
+    paths = (arguments.source, arguments.target, arguments.run)
+    lines = decode(*paths) if arguments.command == "decode" else encode(*paths, arguments.streams, arguments.coder)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+    return 0
 
 
 def _leaderboard(arguments: argparse.Namespace, _: Any) -> int:
@@ -299,9 +309,11 @@ def _complain(line: str) -> int:
 
 Command = tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace, Any], int], str, str]
 COMMANDS: dict[str, Command] = {
-    "run": (_add_run, _run, "train and score every combination on real decoded bitstreams", RUN_EXAMPLES),
-    "ls": (_add_ls, _ls, "what there is: quantizers, codecs, data, metrics, recipes", LS_EXAMPLES),
-    "check": (_add_check, _check, "run the contract's checks on a plug-in", CHECK_EXAMPLES),
-    "leaderboard": (_add_leaderboard, _leaderboard, "the tables of all records", BOARD_EXAMPLES),
-    "gate": (_add_gate, _gate, "train the ci recipe; exit 1 if a score dropped below the baseline's", GATE_EXAMPLES),
+    "run": (_add_run, _run, "train and score every combination on real decoded bitstreams", examples.RUN),
+    "ls": (_add_ls, _ls, "what there is: quantizers, codecs, data, metrics, recipes", examples.LS),
+    "check": (_add_check, _check, "run the contract's checks on a plug-in", examples.CHECK),
+    "encode": (_add_encode, _transcode, "a sound file to a bitstream, by the model of a run", examples.ENCODE),
+    "decode": (_add_decode, _transcode, "a bitstream to a sound file of the same length and rate", examples.DECODE),
+    "leaderboard": (_add_leaderboard, _leaderboard, "the tables of all records", examples.LEADERBOARD),
+    "gate": (_add_gate, _gate, "train the ci recipe; exit 1 if a score dropped below the baseline's", examples.GATE),
 }

@@ -82,8 +82,8 @@ def encode_file(
     """Write one signal (without B) as a bitstream; its codes "1 S T" and what it should decode to.
 
     The header carries `samples` and `rate` of the source (None: the signal's own length, the domain's own rate), the
-    `seed` of noise where the codec draws any, and the streams that the codec is truncated to. UserError where the
-    latents are not finite.
+    `seed` of noise where the codec draws any, and the streams that the codec is truncated to. BitstreamError where the
+    latents are not finite or the file cannot be written.
     """
     prefixes, streams = codec.prefixes, len(codec.alphabet)
     header = Header(
@@ -93,13 +93,13 @@ def encode_file(
         seed if codec.dithers else 0,
         None if streams == prefixes[-1] else prefixes.index(streams),
     )
-    with _operating(codec, header.seed, streams):
+    with _operating(codec, header.seed, streams), _about(path):
         coded = codec(signal[None])
         if not all(quantized.source.isfinite().all() for quantized in coded.quantized):
-            raise UserError(f"{shown(path)}: the codec makes NaN or infinity of this signal; train it anew")
+            raise BitstreamError("the codec makes NaN or infinity of this signal; train it anew")
         codes = torch.cat([quantized.codes for quantized in coded.quantized], dim=1)
-        payload = encode_codes(codec, codes, coder)
-    bitstream.write(path, bitstream.pack(header, payload, fingerprint(codec)))
+        data = bitstream.pack(header, encode_codes(codec, codes, coder), fingerprint(codec))
+    bitstream.write(path, data)
     return codes, coded.signal[0]
 
 
@@ -109,15 +109,15 @@ def decode_file(codec: Codec, path: Path, front_end: FrontEnd | None = None) -> 
     `front_end` gives the signal's length for that of the source (None: the same). Raises BitstreamError.
     """
     header, payload = bitstream.read(path, fingerprint(codec))
-    try:
+    with _about(path):
         return header, decode_payload(codec, header, payload, front_end)
-    except BitstreamError as error:
-        raise BitstreamError(f"{shown(path)}: {error}") from error
 
 
 @torch.no_grad()
 def decode_payload(codec: Codec, header: Header, payload: bytes, front_end: FrontEnd | None = None) -> torch.Tensor:
     """The signal (without B) of a file's header and payload. Raises BitstreamError."""
+    if header.samples == 0:
+        raise BitstreamError("holds no samples; encode a longer signal")
     prefixes = codec.prefixes
     if header.prefix is not None and header.prefix >= len(prefixes):
         raise BitstreamError(f"of {len(prefixes)} numbers of streams it names no. {header.prefix}; encode anew")
@@ -129,6 +129,15 @@ def decode_payload(codec: Codec, header: Header, payload: bytes, front_end: Fron
     if not signal.isfinite().all():
         raise BitstreamError("decodes to NaN or infinity; encode the signal anew")
     return signal
+
+
+@contextlib.contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """A BitstreamError names the file."""
+    try:
+        yield
+    except BitstreamError as error:
+        raise BitstreamError(f"{shown(path)}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -152,18 +161,21 @@ def _compare(path: Path, expected: torch.Tensor, decoded: torch.Tensor) -> None:
         raise UserError(f"{path}: decodes to something else than was encoded (difference {worst:.1e}); mend the codec")
 
 
+def kilobits_per_second(
+    codec: Codec, codes: torch.Tensor, header: Header, payload: int, seconds: float
+) -> dict[str, float]:
+    """The rates of one file: nominal, entropy, payload and, header included, measured."""
+    with _operating(codec, header.seed, codes.shape[1]):
+        nominal = sum(quantizer.nominal_bits for quantizer in codec.quantizers) * codes.shape[2]
+        entropy = information(codec, codes)
+    bits = {"nominal": nominal, "entropy": entropy, "payload": 8 * payload, "measured": 8 * (header.size + payload)}
+    return {name: each / seconds / 1000 for name, each in bits.items()}
+
+
 def _row(item: TestItem, path: Path, header: Header, codec: Codec, codes: torch.Tensor) -> dict[str, Any]:
     size = path.stat().st_size
-    with _operating(codec, header.seed, len(codec.alphabet)):
-        bits = information(codec, codes)
-    kilobits = {
-        "nominal": sum(q.nominal_bits for q in codec.quantizers) * codes.shape[2],
-        "entropy": bits,
-        "payload": 8 * (size - header.size),
-        "measured": 8 * size,
-    }
-    rates = {f"{name}_kbps": bits / item.seconds / 1000 for name, bits in kilobits.items()}
-    return {"item": item.name, "seconds": item.seconds, "bytes": size} | rates
+    rates = kilobits_per_second(codec, codes, header, size - header.size, item.seconds)
+    return {"item": item.name, "seconds": item.seconds, "bytes": size} | {f"{n}_kbps": v for n, v in rates.items()}
 
 
 def _codebooks(codec: Codec, codes: list[torch.Tensor]) -> list[dict[str, Any]]:

@@ -1,0 +1,37 @@
+"""What the --help of every command ends with."""
+
+RUN = """examples:
+  benchmark run --quantizer nsvq --codec frae
+  benchmark run --quantizer nsvq --quantizer.codebook_bits 8 --codec frae-l3-h2-r2 --training.steps 500
+  benchmark run --quantizer nsvq:codebook_bits=8,ste_vq,ema_vq --codec frae,aec --seed 0:3
+  benchmark run --data librispeech --data.root LibriSpeech --bitrate 2.4,4.8
+  benchmark run --plugin my_vq.py --quantizer my_vq
+  benchmark run --quantizer nsvq --print_config > run.yaml && benchmark run --config run.yaml
+  benchmark run --quantizer nsvq --codec frae --help        (also shows the options of these two)
+
+A plug-in's options are its constructor's arguments: --quantizer.OPTION, --codec.OPTION, --data.OPTION; likewise
+--training.OPTION and --ace.OPTION (the cochlear front end). `name:option=value` sets one plug-in's own in a grid."""
+CHECK = """examples:
+  benchmark check --quantizer nsvq --quantizer.codebook_bits 3
+  benchmark check --plugin my_vq.py --quantizer my_vq"""
+LEADERBOARD = """examples:
+  benchmark leaderboard
+  benchmark leaderboard --records results --markdown results.md --plot results.png
+  benchmark leaderboard --export leaderboards/results/mine"""
+GATE = """examples:
+  benchmark gate --baseline leaderboards/results/ci --max-drop vstoi=0.02 --max-drop estoi=0.03"""
+LS = """examples:
+  benchmark ls
+  benchmark ls codecs"""
+ENCODE = """examples:
+  benchmark encode speech.wav speech.cbs --run runs/frae_nsvq_demo_s0_0123456789ab
+  benchmark encode speech.flac speech.cbs --run runs/NAME --coder huffman
+  benchmark encode speech.wav low.cbs --run runs/NAME --streams 2      (a residual quantizer's first two streams)
+
+The sound is mixed to one channel, resampled to the model's rate and set to the level that the model was trained at.
+Length and sample rate of the source go into the bitstream's header, its level does not."""
+DECODE = """examples:
+  benchmark decode speech.cbs back.wav --run runs/frae_nsvq_demo_s0_0123456789ab
+
+The run must be the one that encoded. The sound has the source's length, to the sample, and its rate, one channel and
+-25 dBFS. A codec of stimulation patterns decodes to a pattern, which a sine vocoder makes audible."""

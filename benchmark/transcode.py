@@ -1,0 +1,150 @@
+"""A sound file to a bitstream and back, by the model of a run: `benchmark encode` and `benchmark decode`.
+
+encode: sound at any rate -> mono -> DC removed -> the domain's rate -> -25 dBFS -> front end -> codec -> bitstream
+decode: bitstream -> codec -> front end -> -25 dBFS -> the source's rate and length -> sound
+
+Sound below SILENCE is coded at the level it has: there is nothing to raise.
+"""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+from ..codecs.base import Codec
+from ..datamodules.base import FRAME_SECONDS, LEVEL, RATES, SILENCE, active_level, read_audio, shown
+from . import bitstream
+from .bitstream import Header
+from .entropy_coding import Coder
+from .errors import BitstreamError, UserError
+from .evaluation import decode_file, encode_file, kilobits_per_second
+from .run import MODEL, SPEC, load_model
+from .spec import Spec
+from .tracks import FrontEnd, front_end_of
+
+FORMATS = {".wav": "WAV", ".flac": "FLAC", ".aiff": "AIFF", ".aif": "AIFF"}  # those that keep every sample
+FULL_SCALE = 0.999
+
+
+class Model(NamedTuple):
+    """What a run's folder holds for files of the user's."""
+
+    spec: Spec
+    codec: Codec
+    front_end: FrontEnd
+
+
+def encode(source: Path, target: Path, run: Path, streams: int | None = None, coder: Coder | None = None) -> list[str]:
+    """Write the bitstream of a sound file; lines that say what came of it. UserError, DataError: one line why not."""
+    _keep_apart(source, target)
+    waveform, rate = read_audio(source)
+    channels = _channels(source)
+    if len(waveform) < FRAME_SECONDS * rate:
+        raise UserError(
+            f"{shown(source)}: only {len(waveform)} samples long; at least {FRAME_SECONDS * rate:.0f} are needed"
+        )
+    if not RATES[0] <= rate <= RATES[1]:
+        raise UserError(f"{shown(source)}: its sample rate of {rate} Hz is not between {RATES[0]} and {RATES[1]}")
+    spec, codec, front_end = load(run)
+    header_rate = None if rate == front_end.sample_rate else rate
+    try:
+        _ = Header(len(waveform), rate=header_rate).size
+    except BitstreamError as error:
+        raise UserError(f"{shown(source)}: {error}") from error
+    if streams is not None:
+        try:
+            codec.truncate(streams)
+        except ValueError as error:
+            raise UserError(f"--streams: {error}") from error
+    sound = resample(waveform - waveform.mean(dtype=np.float64), rate, front_end.sample_rate)
+    level, gain = _gain(sound, front_end.sample_rate)
+    signal = front_end.analyse(torch.from_numpy((sound * gain).astype(np.float32)))
+    codes, _ = encode_file(codec, signal, target, coder or spec.coder, len(waveform), header_rate)
+    header, payload = bitstream.read(target, bitstream.fingerprint(codec))
+    seconds = len(waveform) / rate
+    rates = kilobits_per_second(codec, codes, header, len(payload), seconds)
+    mixed = "mono" if channels == 1 else f"{channels} channels mixed to one"
+    silent = f"silent (below {SILENCE:.0f} dBFS), coded as it is"
+    return [
+        f"{shown(source)}: {seconds:.3f} s, {len(waveform)} samples at {rate} Hz, {mixed}, "
+        + (f"{level:.1f} dBFS set to {LEVEL:.1f} dBFS" if level >= SILENCE else silent),
+        f"{shown(target)}: {header.size + len(payload)} bytes, {header.size} of them header; "
+        f"{codes.shape[2]} positions, {codes.shape[1]} code(s) each, {header.coder} coder",
+        "kbit/s: " + ", ".join(f"{value:.3f} {name}" for name, value in rates.items()),
+    ]
+
+
+def decode(source: Path, target: Path, run: Path) -> list[str]:
+    """Write the sound of a bitstream; lines that say what came of it. UserError: one line why not."""
+    _keep_apart(source, target)
+    kind = FORMATS.get(target.suffix.lower())
+    if kind is None:
+        raise UserError(f"{shown(target)}: name a file that keeps every sample: {', '.join(FORMATS)}")
+    _, codec, front_end = load(run)
+    header, signal = decode_file(codec, source, front_end)
+    rate = header.rate or front_end.sample_rate
+    sound = front_end.synthesise(signal, front_end.resampled_length(header.samples, rate)).numpy()
+    _, gain = _gain(sound, front_end.sample_rate)
+    sound = resample(sound * gain, front_end.sample_rate, rate, header.samples)
+    loudest = float(np.abs(sound).max())
+    lowered = min(1.0, FULL_SCALE / max(loudest, 1e-9))
+    buffer = io.BytesIO()
+    try:
+        soundfile.write(buffer, sound * lowered, rate, format=kind, subtype="PCM_16")
+    except (soundfile.LibsndfileError, ValueError) as error:
+        raise UserError(f"{shown(target)}: {kind} cannot hold {rate} Hz; write .wav") from error
+    bitstream.write(target, buffer.getvalue())
+    seconds, size = header.samples / rate, source.stat().st_size
+    level, _ = _gain(sound * lowered, rate)
+    return [
+        f"{shown(source)}: {seconds:.3f} s, {size} bytes, {8 * size / seconds / 1000:.3f} kbit/s measured",
+        f"{shown(target)}: {header.samples} samples at {rate} Hz, mono, "
+        + (f"{level:.1f} dBFS: " if level >= SILENCE else "silent: ")
+        + front_end.output,
+    ]
+
+
+def load(run: Path) -> Model:
+    """The model of a run's folder. UserError where there is none."""
+    if not (run / MODEL).is_file():
+        raise UserError(f"--run {shown(run)}: holds no {MODEL}; name the folder of a finished run, such as runs/NAME")
+    try:
+        spec = Spec.from_yaml((run / SPEC).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # UserError and UnicodeDecodeError are ValueErrors
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
+        raise UserError(f"--run {shown(run)}: its {SPEC} cannot be used ({reason})") from error
+    codec = load_model(run, spec)
+    return Model(spec, codec, front_end_of(codec.domain, spec.ace))
+
+
+def resample(sound: np.ndarray, rate: int, wanted: int, length: int | None = None) -> np.ndarray:
+    """Sound [N] at another rate in Hz; `length` samples, by default as many as N last there, rounded up."""
+    length = -(-len(sound) * wanted // rate) if length is None else length
+    resampled = soxr.resample(sound, rate, wanted, quality="HQ")[:length]
+    return np.pad(resampled, (0, length - len(resampled)))
+
+
+def _gain(sound: np.ndarray, rate: int) -> tuple[float, float]:
+    """Level in dBFS by the level rule, and the factor to LEVEL; 1 for silence and for less than a frame."""
+    if len(sound) < round(FRAME_SECONDS * rate):
+        return float("-inf"), 1.0
+    level = active_level(sound, rate)
+    return level, 10 ** ((LEVEL - level) / 20) if level >= SILENCE else 1.0
+
+
+def _channels(path: Path) -> int:
+    with path.open("rb") as stream, soundfile.SoundFile(stream) as file:
+        return file.channels
+
+
+def _keep_apart(source: Path, target: Path) -> None:
+    try:
+        same = source.resolve() == target.resolve() or (target.exists() and target.samefile(source))
+    except (OSError, ValueError, RuntimeError):  # what is wrong with a name is said where the file is opened
+        same = False
+    if same:
+        raise UserError(f"{shown(target)}: would replace what is read; name another file")
