@@ -3,14 +3,14 @@
     loss = distortion + weight * bits
     e = ln(coded bits / target), smoothed;    change of ln weight = I e + P (e - e before)
 
-A PI controller in velocity form, on the logarithm of the weight. Zhen et al. (doi:10.1109/LSP.2020.3039765, II-A4) start
-the weight at 0 and add or subtract 0.015; a constant like that suits one distortion measure. This weight is multiplied,
-because the scale of the distortion is unknown: 1e-3 and 1e3 both occur. It starts next to nothing, not too high: Adam
-remembers large gradients for a thousand steps.
+A PI controller in velocity form, on the logarithm of the weight. Zhen et al. (doi:10.1109/LSP.2020.3039765, II-A4)
+start the weight at 0 and add or subtract 0.015; a constant like that suits one distortion measure. This weight is
+multiplied, because the scale of the distortion is unknown: 1e-3 and 1e3 both occur. It starts next to nothing, not too
+high: Adam remembers large gradients for a thousand steps.
 
 The rate follows the weight at the pace of the learning rate only, so a quantizer that has a scale should also widen it
-by `widening()` after every update ("direct"): the rate then holds within a few percent from the first steps on, whatever
-the learning rate, and the weight only has to end the pull of the gradients against it.
+by `widening()` after every update ("direct"): the rate then holds within a few percent from the first steps on,
+whatever the learning rate, and the weight only has to end the pull of the gradients against it.
 
 What is steered is the rate of the rounded symbols that will be coded: at low rates the likelihood of their noisy
 surrogate is off by half.
