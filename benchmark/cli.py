@@ -162,6 +162,7 @@ def _add_leaderboard(parser: argparse.ArgumentParser) -> None:
         "--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="of the runs (default: runs)"
     )
     parser.add_argument("--records", type=Path, metavar="DIR", help="a folder of records, or one record, instead")
+    parser.add_argument("--at", type=float, metavar="KBPS", help="compare at this rate, between measured points")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables here as Markdown")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw VSTOI against measured kbit/s here")
     parser.add_argument("--export", type=Path, metavar="DIR", help="copy the records and their items here, to commit")
@@ -255,9 +256,11 @@ def _leaderboard(arguments: argparse.Namespace, _: Any) -> int:
     records = find(root)
     if not records:
         raise UserError(f"{root}: no records there; make some with benchmark run, or name their folder by --records")
-    _console().print(terminal_table(records))
+    if arguments.at is not None and not 0 < arguments.at < float("inf"):
+        raise UserError(f"--at {arguments.at:g} is no bitrate; write a positive number of kbit/s")
+    _console().print(terminal_table(records, arguments.at))
     if arguments.markdown:
-        write_whole(arguments.markdown, markdown_table(records))
+        write_whole(arguments.markdown, markdown_table(records, arguments.at))
     if arguments.plot:
         rate_score(records, arguments.plot)
     if arguments.export:
