@@ -90,6 +90,11 @@ class ProjectedQuantizer(Quantizer, ABC):
         """What training puts in place of z_hat; the gradient reaches z."""
 
     @property
+    def middle(self) -> Tensor:
+        """W y + b that lies in the middle of the levels."""
+        return torch.zeros_like(self.project_in.linear.bias)[:, None]
+
+    @property
     @final
     def alphabet(self) -> tuple[int | None, ...]:
         return self.levels
@@ -151,7 +156,7 @@ class ProjectedQuantizer(Quantizer, ABC):
         self.gain.copy_(torch.ones_like(deviation) if constant else deviation)
         if constant:
             self.project_in.linear.bias.fill_(0.1)  # off the border between two cells
-            self._decode_to(torch.zeros(self.channels, 1))
+            self._decode_to_centre()
             return
         data = ((vectors - mean) / deviation).T
         self._fit_input(data)
@@ -166,11 +171,12 @@ class ProjectedQuantizer(Quantizer, ABC):
         scales = torch.ones_like(best)
         noise = self._noise_of_fit(components)
         for scale in SCALES:
-            told = _correlation(components, self.points(self.cells(self.bound(scale * components), noise), noise))
+            codes = self.cells(self.bound(scale * components + self.middle), noise)
+            told = _correlation(components, self.points(codes, noise))
             better = told > best + 1e-4
             best, scales = torch.where(better, told, best), torch.where(better, scale, scales)
         self.project_in.linear.weight.copy_(scales[:, None] * directions)
-        self.project_in.linear.bias.zero_()
+        self.project_in.linear.bias.copy_(self.middle[:, 0])
 
     def _fit_output(self, data: Tensor) -> None:
         """Least squares from z_hat, and what the MLP beside it makes of z_hat, to the data."""
@@ -188,11 +194,10 @@ class ProjectedQuantizer(Quantizer, ABC):
         self.project_out.linear.weight.copy_(weight)
         self.project_out.linear.bias.copy_((rest.mean(1, keepdim=True) - weight @ mean)[:, 0])
 
-    def _decode_to(self, value: Tensor) -> None:
+    def _decode_to_centre(self) -> None:
         z = self.bound(self.project_in(torch.zeros_like(self.centre)[None]))
         noise = torch.zeros_like(z)
-        out = self.project_out(self.points(self.cells(z, noise), noise))[0]
-        self.project_out.linear.bias.add_((value.to(out) - out)[:, 0])
+        self.project_out.linear.bias.sub_(self.project_out(self.points(self.cells(z, noise), noise))[0, :, 0])
 
     def _noise_of_fit(self, like: Tensor) -> Tensor:
         return torch.rand_like(like) - 0.5

@@ -126,11 +126,20 @@ def levels_for_rate(
     channels: int,
     bits: float,
     preferred: float,
+    most: int = MAX_LEVELS,
     levels: int | list[int] | None = None,
     dims: int | None = None,
     **others: Any,
 ) -> dict[str, Any]:
-    """Options `levels` and `dims` whose log2 adds up to `bits` within 5 %; about `preferred` bits per dimension.
+    """Options `levels` and `dims` whose log2 adds up to `bits` within 5 %.
+
+    Args:
+        channels: the most dimensions it chooses by itself.
+        bits: to spend per position.
+        preferred: bits per dimension to come near.
+        most: levels of a dimension.
+        levels: fixed, if given; dims likewise. Other options do not matter.
+        dims: R.
 
     Raises:
         ValueError: it cannot be met; names the nearest rate.
@@ -143,7 +152,7 @@ def levels_for_rate(
         mean = spent / len(choice)
         return coarse, mean > 2 * preferred, len(set(choice)) > 1, abs(mean - preferred), error
 
-    choice = min(_choices(channels, bits, levels, dims), key=cost)
+    choice = min(_choices(channels, bits, most, levels, dims), key=cost)
     if cost(choice)[0] > 1:
         raise ValueError(f"{bits:g} bit per position cannot be met within 5 %; nearest: {_bits(choice):.4g}")
     if levels is not None:
@@ -152,7 +161,9 @@ def levels_for_rate(
     return {"levels": choice[0] if equal else choice} | ({"dims": len(choice)} if equal and dims is None else {})
 
 
-def _choices(channels: int, bits: float, levels: int | list[int] | None, dims: int | None) -> Iterator[list[int]]:
+def _choices(
+    channels: int, bits: float, most: int, levels: int | list[int] | None, dims: int | None
+) -> Iterator[list[int]]:
     if isinstance(levels, list):
         yield levels
         return
@@ -160,14 +171,14 @@ def _choices(channels: int, bits: float, levels: int | list[int] | None, dims: i
         if levels is not None:
             yield [levels] * count
             continue
-        base = max(2, min(MAX_LEVELS, math.floor(2.0 ** min(bits / count, 16.0))))
+        base = max(2, math.floor(2.0 ** min(bits / count, math.log2(most))))
         gain = math.log2((base + 1) / base)
         for ends in ([], [base + 2], [base - 1], [base + 2, base - 1]):
             inner = count - len(ends)
-            if inner < 0 or any(not 2 <= size <= MAX_LEVELS for size in ends):
+            if inner < 0 or any(not 2 <= size <= most for size in ends):
                 continue
             more = round((bits - _bits(ends) - inner * math.log2(base)) / gain)
-            more = min(max(more, 0), inner) if base < MAX_LEVELS else 0
+            more = min(max(more, 0), inner) if base < most else 0
             yield sorted(ends + [base + 1] * more + [base] * (inner - more), reverse=True)
 
 
