@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from codecbench.benchmark import entropy_coding
 from codecbench.benchmark.entropy_coding import decode_codes, encode_codes, huffman_lengths, information
 from codecbench.benchmark.errors import BitstreamError
 from codecbench.quantizers.base import TABLE_TOTAL, Tables, integer_counts
@@ -57,13 +58,42 @@ class MeanScale:
         return torch.cat([side, main], dim=1)
 
 
+class ManyRows:
+    """Streams whose symbols each have one of very many rows, as under a Gaussian of any mean and scale."""
+
+    def __init__(self, rows=1024, columns=200, streams=16):
+        self.alphabet = (None,) * streams
+        generator = np.random.default_rng(0)
+        scales, fractions = 0.2 * 1.05 ** np.arange(rows // 16), np.arange(16) / 16
+        offsets = np.arange(columns - 1) - columns // 2 - fractions[:, None]
+        masses = np.exp(-0.5 * (offsets / scales[:, None, None]) ** 2).reshape(rows, -1)
+        self.counts = integer_counts(torch.from_numpy(np.pad(masses, ((0, 0), (0, 1)), constant_values=1e-6)))
+        self.index = torch.from_numpy(generator.integers(rows, size=(1, streams, 5000)))
+
+    def tables(self, known):
+        index = self.index[:, :, : known.shape[2]]
+        return Tables(self.counts, index, torch.full_like(index, -100), True)
+
+    def sample(self, positions, seed=0):
+        index = self.index[:, :, :positions]
+        uniform = torch.rand(index.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        columns = torch.searchsorted(
+            self.counts.cumsum(1)[index], (uniform * TABLE_TOTAL).long()[..., None], right=True
+        )
+        return columns[..., 0].clamp(max=self.counts.shape[1] - 2) - 100
+
+
 def random_row(size, seed):
     return integer_counts(torch.from_numpy(np.random.default_rng(seed).dirichlet(np.full(size, 0.3))))
 
 
+def entropy_of(rows):
+    probabilities = rows.double() / TABLE_TOTAL
+    return -(probabilities * probabilities.log2()).sum(-1)
+
+
 def entropy(row):
-    probabilities = row.double() / TABLE_TOTAL
-    return float(-(probabilities * probabilities.log2()).sum())
+    return float(entropy_of(row))
 
 
 @pytest.mark.parametrize("coder", CODERS)
@@ -83,6 +113,37 @@ def test_tables_that_depend_on_streams_known_already(coder):
     data = encode_codes(source, codes, coder)
     assert decode_codes(source, data, 500, coder).equal(codes)
     assert 8 * len(data) < 500 * (3 + 3 * 4.6)  # the main streams span 90 integers, 6.5 bits, without the side stream
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_a_thousand_rows_cost_what_they_promise(coder):
+    source = ManyRows()
+    codes = source.sample(500)
+    data = encode_codes(source, codes, coder)
+    assert decode_codes(source, data, 500, coder).equal(codes)
+    ideal = information(source, codes)
+    entropies = entropy_of(source.counts)[source.index[0, :, :500]].sum()
+    assert ideal == pytest.approx(float(entropies), rel=0.02)
+    if coder == "range":
+        assert abs(8 * len(data) - ideal) < 0.005 * ideal + 40
+    else:
+        lengths = np.stack([huffman_lengths(row) for row in source.counts.numpy()])
+        means = (source.counts.numpy() * lengths).sum(1) / TABLE_TOTAL
+        assert (means < entropy_of(source.counts).numpy() + 1).all()
+        columns = codes[0].numpy() + 100
+        bits = lengths[source.index[0, :, :500].numpy(), columns].sum()
+        assert len(data) == -(-bits // 8)
+
+
+def test_huffman_trees_are_built_once():
+    source = ManyRows()
+    for _ in range(2):
+        codes = source.sample(200)
+        decode_codes(source, encode_codes(source, codes, "huffman"), 200, "huffman")
+        built = entropy_coding._tree.cache_info().misses
+    again = source.sample(200, seed=1)
+    decode_codes(source, encode_codes(source, again, "huffman"), 200, "huffman")
+    assert entropy_coding._tree.cache_info().misses == built
 
 
 @pytest.mark.parametrize("coder", CODERS)
@@ -198,6 +259,31 @@ def test_random_data_decode_or_are_refused_but_never_panic(coder):
             assert "\n" not in str(error)
         else:
             assert codes.shape == (1, 4, 10)
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_a_symbol_outside_a_closed_alphabet_is_refused(coder):
+    """An escape, or a table with columns to spare, would let it in."""
+    wide = Static(random_row(9, 0), alphabet=(9,))
+    narrow = Static(random_row(9, 0), alphabet=(8,))
+    data = encode_codes(wide, torch.tensor([[[1, 8, 2]]]), coder)
+    assert decode_codes(wide, data, 3, coder).tolist() == [[[1, 8, 2]]]
+    with pytest.raises(BitstreamError, match="are not the code of 3 positions"):
+        decode_codes(narrow, data, 3, coder)
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_a_model_that_trips_over_decoded_symbols_refuses_the_file(coder):
+    class Brittle(MeanScale):
+        def tables(self, known):
+            if known.shape[1] and int(known.max()) > 6:
+                raise IndexError("no row\nfor this")
+            return super().tables(known)
+
+    codes = MeanScale().sample(40)
+    codes[0, 0, 3] = 7
+    with pytest.raises(BitstreamError, match=r"^the data cannot be decoded \(no row for this\); [^\n]*$"):
+        decode_codes(Brittle(), encode_codes(MeanScale(), codes, coder), 40, coder)
 
 
 def test_a_code_outside_its_table_is_named():

@@ -311,6 +311,17 @@ def test_a_run_encodes_a_test_file_to_the_bitstream_that_it_was_scored_by(traine
         assert Path("a.cbs").read_bytes() == bitstream.read_bytes()
 
 
+def test_a_run_records_payload_and_measured_rate_with_the_header_counted(trained) -> None:
+    run, _ = trained
+    model = fingerprint(load_model(run))
+    for row in records.read_items(run / "items.csv"):
+        header, payload = read(run / "bitstreams" / f"{row['item']}.cbs", model)
+        assert row["bytes"] == header.size + len(payload) and header.samples == round(16_000 * row["seconds"])
+        assert row["payload_kbps"] == pytest.approx(8 * len(payload) / row["seconds"] / 1000)
+        assert row["measured_kbps"] == pytest.approx(8 * row["bytes"] / row["seconds"] / 1000)
+        assert row["payload_kbps"] < 1.005 * row["entropy_kbps"] + 0.04 / row["seconds"]
+
+
 ELSEWHERE = """
 import sys, torch
 from codecbench.benchmark.cli import main
