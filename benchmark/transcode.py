@@ -7,6 +7,7 @@ Sound below SILENCE is coded at the level it has: there is nothing to raise.
 """
 
 import io
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ def encode(source: Path, target: Path, run: Path, streams: int | None = None, co
         + (f"{level:.1f} dBFS set to {LEVEL:.1f} dBFS" if level >= SILENCE else silent),
         f"{shown(target)}: {header.size + len(payload)} bytes, {header.size} of them header; "
         f"{codes.shape[2]} positions, {codes.shape[1]} code(s) each, {header.coder} coder",
-        "kbit/s: " + ", ".join(f"{value:.3f} {name}" for name, value in rates.items()),
+        "kbit/s: " + ", ".join(f"{'open' if value == inf else f'{value:.3f}'} {name}" for name, value in rates.items()),
     ]
 
 
