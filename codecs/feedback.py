@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from ..quantizers.base import Quantizer
 
 UNSELECTED = -0.1  # a band that is not stimulated
+BLOCK = 4096  # frames that a loop without gradient keeps its activations of
 
 
 def postprocess(raw: Tensor, out: Tensor | None = None) -> Tensor:
@@ -66,6 +67,15 @@ class Trace(NamedTuple):
     decoder: list[Tensor]
 
 
+class Coding(NamedTuple):
+    """What a loop without gradient leaves behind; time first: "T B width"."""
+
+    raw: Tensor
+    latents: Tensor
+    quantized: Tensor
+    codes: Tensor  # "B S T"
+
+
 class _Network:
     """One MLP, run frame by frame into buffers "T B width" that keep every activation."""
 
@@ -89,20 +99,40 @@ class _Network:
 class _History:
     """All post-processed frames side by side, R unselected ones first: frame n writes one slot and sees R of them."""
 
-    def __init__(self, batch: int, frames: int, bands: int, feedback: int, like: Tensor) -> None:
+    def __init__(
+        self, batch: int, frames: int, bands: int, feedback: int, like: Tensor, before: Tensor | None = None
+    ) -> None:
         self.columns = like.new_full((batch, (feedback + frames) * bands), UNSELECTED)
+        if before is not None:
+            self.columns[:, : feedback * bands] = before
         self.seen = self.columns.unfold(1, feedback * bands, bands).unbind(1)
         self.slots = self.columns.split(bands, 1)[feedback:]
 
 
 @torch.no_grad()
-def run_loop(pattern: Tensor, noise: Tensor, weights: Weights, quantizer: Quantizer, feedback: int) -> Trace:
-    """The loop itself, without a graph; `pattern` is "T B M"."""
+def run_blocks(pattern: Tensor, noise: Tensor, weights: Weights, quantizer: Quantizer, feedback: int) -> Coding:
+    """`run_loop` over a signal of any length, BLOCK frames at a time: a trace of an hour would need 27 GB."""
+    blocks: list[Coding] = []
+    before = None
+    for begin in range(0, len(pattern), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        trace = run_loop(pattern[part], noise[:, :, part], weights, quantizer, feedback, before)
+        before = trace.history[:, trace.history.shape[1] - feedback * pattern.shape[2] :]
+        blocks.append(Coding(trace.raw, trace.latents, trace.quantized, trace.codes))
+    raws, latents, quantized, codes = zip(*blocks, strict=True)
+    return Coding(torch.cat(raws), torch.cat(latents), torch.cat(quantized), torch.cat(codes, 2))
+
+
+@torch.no_grad()
+def run_loop(
+    pattern: Tensor, noise: Tensor, weights: Weights, quantizer: Quantizer, feedback: int, before: Tensor | None = None
+) -> Trace:
+    """The loop itself, without a graph; `pattern` is "T B M", `before` the R decoded frames that precede it."""
     frames, batch, bands = pattern.shape
     own = (pattern.contiguous() @ weights.encoder_own.T + weights.encoder_bias).unbind(0)
     encoder = _Network(weights.encoder_past, weights.encoder, pattern)
     decoder = _Network(weights.decoder_past, weights.decoder, pattern)
-    history = _History(batch, frames, bands, feedback, pattern)
+    history = _History(batch, frames, bands, feedback, pattern, before)
     from_latent, bias = weights.decoder_own.T.contiguous(), weights.decoder_bias
     step = quantizer.stepper(noise)
     quantized, codes = [], []
@@ -121,14 +151,18 @@ def run_loop(pattern: Tensor, noise: Tensor, weights: Weights, quantizer: Quanti
 @torch.no_grad()
 def synthesise_loop(quantized: Tensor, weights: Weights, bands: int, feedback: int) -> Tensor:
     """The decoder alone: quantized latents "T B L" -> post-processed "B M T", by the operations of `run_loop`."""
-    frames, batch, _ = quantized.shape
-    decoder = _Network(weights.decoder_past, weights.decoder, quantized)
-    history = _History(batch, frames, bands, feedback, quantized)
     from_latent, bias = weights.decoder_own.T.contiguous(), weights.decoder_bias
-    for n, value in enumerate(quantized.unbind(0)):
-        own = torch.addmm(bias, value, from_latent)
-        postprocess(decoder.frame(n, own, history.seen[n]), out=history.slots[n])
-    return torch.stack(history.slots, 2)
+    signals, before = [], None
+    for part in quantized.split(BLOCK):
+        frames, batch, _ = part.shape
+        decoder = _Network(weights.decoder_past, weights.decoder, part)
+        history = _History(batch, frames, bands, feedback, part, before)
+        for n, value in enumerate(part.unbind(0)):
+            own = torch.addmm(bias, value, from_latent)
+            postprocess(decoder.frame(n, own, history.seen[n]), out=history.slots[n])
+        before = history.columns[:, frames * bands :]
+        signals.append(history.columns[:, feedback * bands :].view(batch, frames, bands).transpose(1, 2))
+    return torch.cat(signals, 2)
 
 
 class FeedbackLoop(torch.autograd.Function):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..quantizers.base import Codes, Maker, Quantizer
 from .base import Codec, Coded
-from .feedback import UNSELECTED, FeedbackLoop, pack, postprocess, run_loop, split_weights, synthesise_loop
+from .feedback import UNSELECTED, FeedbackLoop, pack, postprocess, run_blocks, split_weights, synthesise_loop
 
 WIDTHS = {2: (32, 16), 3: (32, 24, 16)}
 
@@ -89,7 +89,7 @@ class FRAE(Codec):
             raw, latents, quantized, codes = self._all_at_once(signal, noise)
         elif not torch.is_grad_enabled():
             weights = split_weights(self.encoder, self.decoder, self.bands, self.latent_dim)
-            raw, latents, quantized, codes, *_ = run_loop(
+            raw, latents, quantized, codes = run_blocks(
                 signal.permute(2, 0, 1), noise, weights, self.quantizer, self.feedback
             )
         elif self.fast:
