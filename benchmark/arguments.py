@@ -235,7 +235,7 @@ def parser_of(group: str, label: str, cls: type) -> ArgumentParser:
     """The parser of a class's options, `--group.option`."""
     parser = ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False, usage="")
     try:
-        skipped = {*HANDED_OVER.get(group, ()), *stages_of(group, cls)}
+        skipped: set[str | int] = {*HANDED_OVER.get(group, ()), *stages_of(group, cls)}
         parser.add_class_arguments(cls, group, skip=skipped, instantiate=False)
     except ValueError as error:
         raise UserError(f"{label}: {' '.join(str(error).split())}") from error

@@ -256,8 +256,6 @@ def _leaderboard(arguments: argparse.Namespace, _: Any) -> int:
     records = find(root)
     if not records:
         raise UserError(f"{root}: no records there; make some with benchmark run, or name their folder by --records")
-    if arguments.at is not None and not 0 < arguments.at < float("inf"):
-        raise UserError(f"--at {arguments.at:g} is no bitrate; write a positive number of kbit/s")
     _console().print(terminal_table(records, arguments.at))
     if arguments.markdown:
         write_whole(arguments.markdown, markdown_table(records, arguments.at))

@@ -86,7 +86,7 @@ def _options_help(part: str, name: str, cls: type, preset: Mapping[str, Any]) ->
     text = re.sub(r", --\S+\+ \S+", "", text)  # jsonargparse's way to append to a list
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
     for option, stage in stages_of(part, cls).items():
-        name = registered_name("quantizers", stage.cls)
+        name = registered_name("quantizers", stage.cls) or stage.cls.__name__
         text += f"\n  --{part}.{option} QUANTIZER\n" + " " * 24
         text += f"(default: {name}); its options: --{part}.{option}.OPTION"
     return f"{title}: {text}\n"

@@ -181,17 +181,30 @@ def _trained(spec: Spec, track: Track, folder: Path, logger: Any, console: Conso
         module = _fitted(spec, spec.training, codec, track, folder / "checkpoints", logger, console)
     else:
         search = RateSearch(folder, spec.bitrate, first, spec.training)
-        for number, bits, training in search.trainings():
-            in_full = training is spec.training
-            codec = make_codec(spec, signal_rate, bits)
-            place = folder / "checkpoints" / str(number)
-            module = _fitted(spec, training, codec, track, place, logger if in_full else False, console)
-            kbps = held_out_rate(codec, track)
-            what = "training" if in_full else "pilot"
-            console.print(f"  {what}: {bits:.2f} bit a position gave {kbps:.2f} of {spec.bitrate:g} kbit/s")
-            search.note(bits, training, kbps)
-    _save(codec, folder)
+        codec, module = _searched(spec, search, track, folder, logger, console)
+    draft = folder / f".{MODEL}"
+    save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, draft)
+    draft.replace(folder / MODEL)
     return codec, module
+
+
+def _searched(
+    spec: Spec, search: RateSearch, track: Track, folder: Path, logger: Any, console: Console
+) -> tuple[Codec, TrainingModule]:
+    """The last of all trainings that the search asks for."""
+    last: tuple[Codec, TrainingModule] | None = None
+    for number, bits, training in search.trainings():
+        in_full = training is spec.training
+        codec = make_codec(spec, domain_rate(spec), bits)
+        place = folder / "checkpoints" / str(number)
+        module = _fitted(spec, training, codec, track, place, logger if in_full else False, console)
+        kbps = held_out_rate(codec, track)
+        what = "training" if in_full else "pilot"
+        console.print(f"  {what}: {bits:.2f} bit a position gave {kbps:.2f} of {search.wanted:g} kbit/s")
+        search.note(bits, training, kbps)
+        last = codec, module
+    assert last is not None
+    return last
 
 
 def _fitted(
@@ -202,12 +215,6 @@ def _fitted(
     crops = track.training_batch(TABLE_CROPS, frames, np.random.default_rng([spec.seed, spec.training.steps + 2]))
     codec.fit_tables(codec.encode(crops))
     return module
-
-
-def _save(codec: Codec, folder: Path) -> None:
-    draft = folder / f".{MODEL}"
-    save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, draft)
-    draft.replace(folder / MODEL)
 
 
 def _training_summary(module: TrainingModule, spec: Spec, folder: Path) -> dict[str, Any]:

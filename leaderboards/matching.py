@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
 
-from .records import Score
+from .records import RecordError, Score
 from .rows import Row, comparable, metrics_of
 
 EXACT = 0.01  # a point this near in rate stands for itself
@@ -17,8 +17,10 @@ def at_rate(rows: Iterable[Row], kbps: float) -> tuple[list[Row], list[str]]:
     """Rows at `kbps` measured, best first, and a line for every method that has no points on both sides.
 
     Points of one method are rows whose specs differ in nothing but the bitrate asked for. Between two neighbours a
-    score, and its interval, is linear in the logarithm of the measured rate.
+    score, and its interval, is linear in the logarithm of the measured rate. RecordError: `kbps` is no bitrate.
     """
+    if not 0 < kbps < math.inf:
+        raise RecordError(f"{kbps:g} is no bitrate; write a positive number of kbit/s")
     found, lacking = [], []
     for _, same in groupby(rows, key=comparable):
         methods: dict[str, list[Row]] = {}

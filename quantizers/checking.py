@@ -114,6 +114,29 @@ def changes(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[s
     ]
 
 
+def check_fields(quantizer: Quantizer, out: Quantized, positions: int) -> None:
+    """jaxtyping does not look into a NamedTuple; this does."""
+    channels, streams, dtype = quantizer.channels, len(quantizer.alphabet), quantizer.float_type
+    wanted = {
+        "latents": ((3, channels, positions), dtype),
+        "codes": ((3, streams, positions), torch.int64),
+        "loss": ((), dtype),
+        "bits": ((3, positions), dtype),
+        "source": ((3, channels, positions), dtype),
+    }
+    for name, (shape, kind) in wanted.items():
+        got = getattr(out, name)
+        demand(
+            tuple(got.shape) == shape and got.dtype == kind,
+            f"Quantized.{name} must be {shape} of {kind} in {mode(quantizer)}, got {tuple(got.shape)} of {got.dtype}",
+        )
+    demand(
+        bool(out.latents.isfinite().all() and out.loss.isfinite()), "latents and loss of finite latents must be finite"
+    )
+    demand(bool((out.bits >= 0).all()), "bits must be at least 0")
+    demand(not out.source.requires_grad, "source must be detached")
+
+
 def objective_of(output: Tensor, quantized: tuple[Quantized, ...]) -> Tensor:
     """A loss that touches all a trainer may touch: the output, auxiliary losses, and bits that have a gradient."""
     total = (output * seeded(torch.randn_like, output)).sum()

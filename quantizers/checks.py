@@ -12,17 +12,15 @@ from torch import Tensor, nn
 
 from .base import Latents, Noise, Quantized, Quantizer
 from .checking import (
-    FITTED_ON,
     POSITIONS,
     Make,
     Result,
-    built,
+    check_fields,
     check_gradients,
     check_state_is_kept,
     close,
     demand,
     drawn,
-    entropy,
     fresh,
     mode,
     objective_of,
@@ -31,7 +29,6 @@ from .checking import (
     same,
     sample,
     seeded,
-    state_of,
 )
 from .coding_checks import (
     decode_inverts_encode,
@@ -40,9 +37,14 @@ from .coding_checks import (
     state_round_trips,
     tables_are_valid,
 )
+from .learning_checks import (
+    codes_follow_the_data,
+    diverged_latents_do_no_harm,
+    fit_and_update_run,
+    for_rate_is_met,
+)
 
 Check = Callable[[Make], None]
-ASKED_RATES = ((32, 30.0), (32, 60.0), (256, 282.0))  # channels, bits per position
 
 
 def run_checks(make: Make, expected_failures: Mapping[str, str] | None = None) -> list[Result]:
@@ -55,7 +57,7 @@ def shapes_and_alphabet(make: Make) -> None:
     for build, training, positions in ((fresh, False, 1), (ready, False, POSITIONS), (ready, True, POSITIONS)):
         quantizer = build(make, training)
         out = quantizer(sample(quantizer, positions=positions))
-        _check_fields(quantizer, out, positions)
+        check_fields(quantizer, out, positions)
         for stream, size in enumerate(quantizer.alphabet):
             low, high = int(out.codes[:, stream].min()), int(out.codes[:, stream].max())
             demand(
@@ -201,43 +203,6 @@ def autocast_does_not_change_codes(make: Make) -> None:
     )
 
 
-def for_rate_is_met(make: Make) -> None:
-    """for_rate(channels, bits) gives options that spend `bits` within 5 %, or refuses in one line."""
-    quantizer = fresh(make)
-    own = [(quantizer.channels, bits) for bits in (4.0, 6.5, 10.0)]
-    for channels, bits in (*own, *ASKED_RATES):
-        try:
-            options = quantizer.for_rate(channels, bits)
-        except ValueError as refusal:
-            lines = str(refusal).splitlines()
-            demand(len(lines) == 1, f"for_rate() must refuse in one line that names the nearest rate, got {lines}")
-            continue
-        nominal = seeded(built, type(quantizer), channels, options).nominal_bits
-        demand(
-            nominal >= bits if quantizer.rate_is_learned else abs(nominal - bits) <= 0.05 * bits,
-            f"for_rate({channels}, bits={bits:g}) gave {options}, which spend {nominal:.3g} bit; refuse with the "
-            "nearest rate",
-        )
-
-
-def codes_follow_the_data(make: Make) -> None:
-    """After fit() the codes of data of any scale carry information, and decoded latents resemble the data."""
-    for scale in (0.01, 1.0, 100.0):
-        quantizer = seeded(make).train()
-        latents = scale * sample(quantizer, *FITTED_ON)
-        seeded(quantizer.fit, latents)
-        with torch.no_grad():
-            out = quantizer.eval()(latents)
-        information = sum(entropy(stream) for stream in out.codes.unbind(1))
-        wanted = min(0.25 * quantizer.nominal_bits, 0.5 * quantizer.channels)
-        error = float((out.latents - latents).square().mean() / latents.square().mean())
-        demand(
-            information >= wanted and error < 0.95,
-            f"after fit() on data of standard deviation {scale:g} the codes carry {information:.2f} bit of at least "
-            f"{wanted:.2f}, error {error:.2f} of its power; start codebooks, scales and projections from the data",
-        )
-
-
 def decoding_from_any_prefix(make: Make) -> None:
     """Truncated to each of `prefixes`, it codes with the first streams of the whole, and decodes on its own."""
     quantizer = ready(make)
@@ -260,35 +225,6 @@ def decoding_from_any_prefix(make: Make) -> None:
             same(quantizer.decode(out.codes, noise), out.latents),
             f"truncated to {streams} streams, decode() of the codes differs from the forward",
         )
-
-
-def diverged_latents_do_no_harm(make: Make) -> None:
-    """fit() on NaN or infinity raises ValueError or leaves the state finite; on constant latents it works."""
-    for value in (float("nan"), float("inf"), 0.0, 3.0):
-        quantizer = seeded(make).train()
-        latents = torch.full((4, quantizer.channels, 8), value)
-        try:
-            seeded(quantizer.fit, latents)
-        except ValueError as refusal:
-            demand(not latents.isfinite().all(), f"fit() refuses constant latents ({refusal}); they must do")
-            continue
-        for name, state in state_of(quantizer).items():
-            demand(bool(state.isfinite().all()), f"{name} is not finite after fit() on latents that are all {value:g}")
-        if latents.isfinite().all():
-            _check_fields(quantizer.eval(), quantizer(latents[:3, :, :POSITIONS]), POSITIONS)
-
-
-def fit_and_update_run(make: Make) -> None:
-    """fit() and update() over a whole training leave a finite state of the same shapes."""
-    quantizer = ready(make, training=True)
-    shapes = {name: (value.shape, value.dtype) for name, value in state_of(quantizer).items()}
-    for step, progress in enumerate((0.0, 0.01, 0.3, 0.79, 1.0)):
-        out = quantizer(sample(quantizer, 4, 16, seed=step))
-        quantizer.update(out.source, out.codes, progress)
-    for name, value in state_of(quantizer).items():
-        demand(bool(value.isfinite().all()), f"{name} is not finite after update(); guard divisions by counts")
-        demand(shapes[name] == (value.shape, value.dtype), f"{name} has another shape or dtype after update()")
-    _check_fields(quantizer, quantizer(sample(quantizer)), POSITIONS)
 
 
 CHECKS: dict[str, Check] = {
@@ -336,29 +272,6 @@ class _Whole(nn.Module):
 def _variants(parameter: Tensor) -> Tensor:
     stacked = torch.stack([parameter.detach()] * 3)
     return stacked + 0.1 * stacked.abs().clamp_min(0.01) * seeded(torch.randn_like, stacked)
-
-
-def _check_fields(quantizer: Quantizer, out: Quantized, positions: int) -> None:
-    """jaxtyping does not look into a NamedTuple; this does."""
-    channels, streams, dtype = quantizer.channels, len(quantizer.alphabet), quantizer.float_type
-    wanted = {
-        "latents": ((3, channels, positions), dtype),
-        "codes": ((3, streams, positions), torch.int64),
-        "loss": ((), dtype),
-        "bits": ((3, positions), dtype),
-        "source": ((3, channels, positions), dtype),
-    }
-    for name, (shape, kind) in wanted.items():
-        got = getattr(out, name)
-        demand(
-            tuple(got.shape) == shape and got.dtype == kind,
-            f"Quantized.{name} must be {shape} of {kind} in {mode(quantizer)}, got {tuple(got.shape)} of {got.dtype}",
-        )
-    demand(
-        bool(out.latents.isfinite().all() and out.loss.isfinite()), "latents and loss of finite latents must be finite"
-    )
-    demand(bool((out.bits >= 0).all()), "bits must be at least 0")
-    demand(not out.source.requires_grad, "source must be detached")
 
 
 def _weights(output: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import pytest
 from codecbench.leaderboards.matching import at_rate
-from codecbench.leaderboards.records import Record, Score
+from codecbench.leaderboards.records import Record, RecordError, Score
 from codecbench.leaderboards.rows import Row, rows
 from codecbench.leaderboards.tables import markdown_table, terminal_table
 
@@ -54,6 +54,12 @@ def test_nothing_is_extrapolated() -> None:
     found, lacking = matched(4.0)
     assert "ste_vq" not in found
     assert lacking == ["ste_vq with frae is left out: measured at 2.00, 3.00 kbit/s, which does not enclose 4"]
+
+
+@pytest.mark.parametrize("kbps", [0.0, -1.0, float("nan"), float("inf")])
+def test_what_is_no_bitrate_is_refused(kbps: float) -> None:
+    with pytest.raises(RecordError, match="no bitrate"):
+        at_rate(rows(POINTS), kbps)
 
 
 def test_the_best_comes_first() -> None:

@@ -126,25 +126,30 @@ def test_a_cascade_with_a_quantizer_per_stage_trains_and_codes_through_the_same_
 STRANGER = '''
 """Rounding to a grid, by somebody who never saw this repository."""
 import torch
-from codecbench.quantizers.base import Quantizer
+from codecbench.quantizers.base import Quantizer, require_finite
 
 class Grid(Quantizer):
-    """Rounds every channel to one of `levels` values on [-1, 1]."""
+    """Rounds every channel to one of `levels` values, two standard deviations either side of 0."""
     paper = "none"
 
     def __init__(self, channels: int, levels: int = 5) -> None:
         super().__init__(channels)
         self.levels = levels
+        self.register_buffer("scale", torch.ones(()))
 
     @property
     def alphabet(self):
         return (self.levels,) * self.channels
 
+    def fit(self, latents):
+        require_finite(latents)
+        self.scale.fill_(2 * latents.std().clamp_min(1e-6))
+
     def encode(self, latents, noise):
-        return ((latents.detach().clamp(-1, 1) + 1) / 2 * (self.levels - 1)).round().long()
+        return (((latents.detach() / self.scale).clamp(-1, 1) + 1) / 2 * (self.levels - 1)).round().long()
 
     def decode(self, codes, noise):
-        return codes.to(self.float_type) / (self.levels - 1) * 2 - 1
+        return (codes.to(self.float_type) / (self.levels - 1) * 2 - 1) * self.scale
 
     def surrogate(self, latents, noise):
         codes = self.encode(latents, noise)
