@@ -18,6 +18,8 @@ Earlier stages have their hard values. Their gradient is one of two:
 
 Losses are the stages' own, of (rest_i, decode_i), summed; one moves its stage's parameters and x, never an earlier
 stage. They and update() know no noise: the rest behind a stage whose decode() needs some is the one without.
+Where a rate is learned, the bits of an earlier stage cost something and its distortion nothing, because later stages
+make up for it; with dropout it counts.
 
 Quantizer dropout (Zeghidour et al., III-C; the share as in Kumar et al., arXiv:2306.06546): with probability `dropout`
 an item of a training batch keeps n leading stages, n uniform on 1..N. Losses, bits and updates go on counting all
