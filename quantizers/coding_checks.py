@@ -183,7 +183,7 @@ def bits_agree_with_the_coder(
     """The bits of a forward in evaluation are at least what the coder spends; those of a learned rate within 5 %."""
     quantizer = _trained(make).eval()
     out = quantizer(sample(quantizer, 1, 400, seed=6))
-    spent, said = information(quantizer, out.codes), float(out.bits.sum())
+    spent, said = information(quantizer, out.codes), float(out.bits.detach().sum())
     demand(
         spent <= 1.05 * said and (not quantizer.rate_is_learned or said <= 1.05 * spent + 40),
         f"a forward says {said:.0f} bit, the coder spends {spent:.0f}; bits must be those of the tables, or nominal",

@@ -1,0 +1,57 @@
+"""SimVQ: a frozen codebook seen through one learned linear layer, so that all codewords move together (Zhu et al.).
+
+    c_k = W^T b_k,  b_k frozen, W "C C" learned        x -> nearest c_k;  training: straight-through
+
+    loss = ||sg(x) - c||^2 + commitment * ||x - sg(c)||^2,  each the mean over positions and channels
+
+A codeword that no latent chose moves with those that were chosen: that is the method's remedy for dead codewords, so
+there is no replacement. Deviation: the frozen codebook starts like that of every other method, from k-means of training
+latents and with W = I; `initialisation="normal"` gives the paper's random one.
+"""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from .base import Bits, Codes, Latents, Noise, Scalar
+from .vector import Codewords, Initialisation, VectorQuantizer
+from .vq_losses import codebook_and_commitment
+
+
+@final
+class SimVQ(VectorQuantizer):
+    """SimVQ; `commitment` is beta of VQ-VAE, `loss_weight` scales both terms of its loss."""
+
+    paper = "Zhu et al. 2024, arXiv:2411.02038"
+
+    def __init__(
+        self,
+        channels: int,
+        codebook_bits: float = 6.0,
+        initialisation: Initialisation = "kmeans",
+        commitment: float = 0.25,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(channels, codebook_bits, initialisation, replacement=0.0)
+        if commitment < 0:
+            raise ValueError(f"commitment={commitment} must be at least 0")
+        self.commitment, self.loss_weight = commitment, loss_weight
+        self.codebook.requires_grad_(False)
+        self.layer = nn.Parameter(torch.eye(channels))
+
+    def codewords(self) -> Codewords:
+        return self.codebook @ self.layer
+
+    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
+        return self.straight_through(latents, noise)
+
+    def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
+        _, bits = super().objective(latents, quantized, codes)
+        loss = codebook_and_commitment(latents, self.decode(codes, latents[:, :0]), self.commitment)
+        return self.loss_weight * loss, bits
+
+    @torch.no_grad()
+    def place(self, codewords: Tensor) -> None:
+        super().place(codewords)
+        self.layer.copy_(torch.eye(self.channels))
