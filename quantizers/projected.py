@@ -120,17 +120,18 @@ class ProjectedQuantizer(Quantizer, ABC):
 
     @final
     def stepper(self, noise: Noise) -> Stepper:
-        if self.bypass:
+        if self.bypass or self.project_in.inner is not None:
             return super().stepper(noise)
-        project, centre, gain = self.project_in.stepper(), self.centre.detach().T, self.gain.detach()
-        expand = self.project_out.stepper() if self.training else self.project_out.exact_stepper()
+        inward = (self.project_in.linear.weight / self.gain).detach().T.contiguous()
+        bias, centre, gain = self.project_in.linear.bias.detach(), self.centre[:, 0], self.gain
         frames = noise.unsqueeze(3).unbind(2)
+        expand = self.project_out.stepper() if self.training else self.project_out.exact_stepper()
 
         def one(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
-            z = self.bound(project((latents - centre) / gain).unsqueeze(2))
+            z = self.bound(torch.addmm(bias, latents - centre, inward).unsqueeze(2))
             codes = self.cells(z, frames[n])
             z_hat = self.substitute(z, codes, frames[n]) if self.training else self.points(codes, frames[n])
-            return expand(z_hat.squeeze(2)) * gain + centre, codes.squeeze(2)
+            return expand(z_hat) * gain + centre, codes.squeeze(2)
 
         return one
 
@@ -141,9 +142,10 @@ class ProjectedQuantizer(Quantizer, ABC):
     def fit(self, latents: Latents) -> None:
         """Start the projections from "B C T" training latents; ValueError if they are not finite.
 
-        Principal components by variance, larger ones to more levels, scaled so that the symbols tell most about them;
-        then the least-squares map back. Without a start from data, the encoder's scale decides between idle and
-        saturated levels, and a decoder that sees no information learns to do without.
+        Principal components, those of large variance to many levels, rotated among dimensions of about as many, scaled
+        so that the symbols tell most about them; then the least-squares map back. Without a start from data, the
+        encoder's scale decides between idle and saturated levels, and a decoder that sees no information learns to do
+        without.
         """
         require_finite(latents)
         vectors = latents.transpose(1, 2).reshape(-1, self.channels)
@@ -163,9 +165,7 @@ class ProjectedQuantizer(Quantizer, ABC):
         self._fit_output(data)
 
     def _fit_input(self, data: Tensor) -> None:
-        directions = torch.empty(len(self.levels), self.channels, dtype=data.dtype, device=data.device)
-        order = sorted(range(len(self.levels)), key=lambda dim: -self.levels[dim])
-        directions[order] = _principal_directions(data, len(self.levels))
+        directions = _directions(data, self.levels)
         components = (directions @ data)[None]
         best = components.new_full((len(directions),), -1.0)
         scales = torch.ones_like(best)
@@ -225,21 +225,17 @@ class Projection(nn.Module):
         return self._through(values, _in_order)
 
     def stepper(self) -> Callable[[Tensor], Tensor]:
-        """forward() of "B N", its transpose made once."""
-        if self.inner is not None:
-            return lambda values: self(values.unsqueeze(2)).squeeze(2)
+        """forward() of "B N 1" to "B M" without the MLP, its transpose made once."""
         bias, weight = self.linear.bias.detach(), self.linear.weight.detach().T.contiguous()
-        return lambda values: torch.addmm(bias, values, weight)
+        return lambda values: torch.addmm(bias, values.squeeze(2), weight)
 
     def exact_stepper(self) -> Callable[[Tensor], Tensor]:
-        """exactly() of "B N", its columns cut once."""
-        if self.inner is not None:
-            return lambda values: self.exactly(values.unsqueeze(2)).squeeze(2)
+        """exactly() of "B N 1" to "B M" without the MLP, its columns cut once."""
         bias, columns = self.linear.bias.detach(), self.linear.weight.detach().T.contiguous().unbind(0)
 
         def one(values: Tensor) -> Tensor:
             total = bias
-            for column, value in zip(columns, values.split(1, 1), strict=True):
+            for column, value in zip(columns, values.unbind(1), strict=True):
                 total = total + column * value
             return total
 
@@ -259,15 +255,33 @@ def _in_order(layer: nn.Linear, values: Tensor) -> Tensor:
     return total
 
 
-def _principal_directions(data: Tensor, count: int) -> Tensor:
-    """ "count C" directions in which "C N" data have unit variance: principal ones, then random mixtures of them."""
+def _directions(data: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """ "R C" directions in which "C N" data have unit variance.
+
+    Principal components by variance go to dimensions by levels. Dimensions of about as many levels (one octave) share
+    theirs by a rotation that gives each the same variance: a component of little variance alone would be amplified
+    until a small step of the encoder throws it about, and equal levels for unequal components cost more. Where
+    components run out, dimensions share all of them.
+    """
     variances, axes = torch.linalg.eigh(data @ data.T / data.shape[1])
     variances, axes = variances.flip(0), axes.flip(1)
     rank = int((variances > NEGLIGIBLE**2 * variances[0]).sum())
     deviations, axes = variances[:rank].sqrt(), axes[:, :rank]
-    mixtures = torch.randn(max(0, count - rank), rank, dtype=data.dtype, device=data.device) * deviations
-    weights = torch.cat([torch.eye(rank, dtype=data.dtype, device=data.device), mixtures])[:count]
-    return nn.functional.normalize(weights, dim=1) / deviations @ axes.T
+    weights = data.new_zeros(len(levels), rank)
+    taken = 0
+    for octave in sorted({size.bit_length() for size in levels}, reverse=True):
+        dims = [dim for dim, size in enumerate(levels) if size.bit_length() == octave]
+        shared = slice(taken, taken + len(dims)) if taken + len(dims) <= rank else slice(0, rank)
+        weights[dims, shared] = _even_rotation(len(dims), deviations[shared])
+        taken += len(dims)
+    return nn.functional.normalize(weights * deviations, dim=1) / deviations @ axes.T
+
+
+def _even_rotation(dims: int, deviations: Tensor) -> Tensor:
+    """A random "dims K" matrix of orthonormal rows (columns where K < dims) whose outputs' variances come near."""
+    tries = [nn.init.orthogonal_(deviations.new_empty(dims, len(deviations))) for _ in range(16 if dims <= 16 else 1)]
+    spreads = [(weights * deviations).norm(dim=1) for weights in tries]
+    return tries[int(torch.stack([spread.min() / spread.max() for spread in spreads]).argmax())]
 
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class UniformQuantizer(ProjectedQuantizer, ABC):
 
     per_unit: Tensor
     offset: Tensor
+    last: Tensor
     preferred_bits: float = 2.0  # per dimension, where for_rate() may choose
 
     def __init__(
@@ -54,6 +55,7 @@ class UniformQuantizer(ProjectedQuantizer, ABC):
         sizes = torch.tensor(self.levels, dtype=torch.get_default_dtype())[:, None]
         self.register_buffer("per_unit", (sizes - float(dithered)) / 2, persistent=False)  # 1 / Delta
         self.register_buffer("offset", sizes / 2, persistent=False)
+        self.register_buffer("last", sizes - 1, persistent=False)
 
     @final
     def bound(self, projected: Tensor) -> Tensor:
@@ -61,14 +63,14 @@ class UniformQuantizer(ProjectedQuantizer, ABC):
 
     @final
     def cells(self, z: Tensor, noise: Noise) -> Codes:
-        place = z * self.per_unit + self.offset
+        place = torch.addcmul(self.offset, z, self.per_unit)
         if self.dithered:
             place = place + noise
-        return torch.minimum(place.floor().clamp_min(0), 2 * self.offset - 1).long()
+        return torch.minimum(place.floor().clamp_min(0), self.last).long()
 
     @final
     def points(self, codes: Codes, noise: Noise) -> Tensor:
-        place = codes - (self.offset - 0.5)
+        place = codes - self.last / 2
         if self.dithered:
             place = place - noise
         return place / self.per_unit

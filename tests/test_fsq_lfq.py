@@ -192,7 +192,7 @@ def test_lfq_spends_whole_bits() -> None:
     assert LFQ.for_rate(256, 282.0) == {"dims": 282}
     assert LFQ.for_rate(5, 30.4) == {"dims": 30}
     assert LFQ.for_rate(5, 6.0, dims=6) == {}
-    for bits, fixed, nearest in ((6.5, {}, 6), (0.4, {}, 1), (6.0, {"dims": 8}, 8)):
+    for bits, fixed, nearest in ((6.5, {}, 6), (0.4, {}, 1), (6.0, {"dims": 8}, 8), (1.0, {"spherical": True}, 2)):
         with pytest.raises(ValueError, match=rf"nearest: {nearest}$"):
             LFQ.for_rate(5, bits, **fixed)
     assert LFQ(5, dims=282).nominal_bits == 282
@@ -200,7 +200,12 @@ def test_lfq_spends_whole_bits() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"dims": 0}, "dims=0"), ({"entropy": -1.0}, "entropy=-1.0"), ({"commitment": -0.1}, "commitment=-0.1")],
+    [
+        ({"dims": 0}, "dims=0"),
+        ({"dims": 1, "spherical": True}, "between 2"),
+        ({"entropy": -1.0}, "entropy=-1.0"),
+        ({"commitment": -0.1}, "commitment=-0.1"),
+    ],
 )
 def test_bad_options_of_lfq_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

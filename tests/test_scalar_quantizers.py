@@ -298,6 +298,18 @@ def test_the_largest_component_gets_the_most_levels() -> None:
     assert quantizer.project_out.linear.weight.abs().argmax(0).tolist() == [0, 1, 2]
 
 
+def test_dimensions_of_equal_levels_share_the_variance() -> None:
+    torch.manual_seed(0)
+    deviations = torch.tensor([1.8, 1.3, 0.16, 0.07, 0.03])  # of an autoencoder's latents after a short warm-up
+    rotation = torch.linalg.qr(torch.randn(5, 5))[0]
+    latents = torch.einsum("cd,bdt->bct", rotation * deviations, torch.randn(8, 5, 500))
+    quantizer = StraightThroughSQ(5, levels=4).train()
+    quantizer.fit(latents)
+    weights = quantizer.project_in.linear.weight.detach()
+    assert weights.norm(dim=1).max() < 1.5  # principal components one by one: rms / 0.03 = 33, times the scale
+    assert reduced_error(quantizer, latents) < 0.1  # one by one 0.119
+
+
 def test_the_decoder_starts_at_least_squares() -> None:
     torch.manual_seed(0)
     mixing = torch.randn(6, 6)
