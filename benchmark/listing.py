@@ -1,5 +1,6 @@
 """What there is and whether it holds: the tables of `benchmark ls`, the options of a plug-in, its checks."""
 
+import contextlib
 import inspect
 import re
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ KINDS: dict[str, Kind] = {"quantizers": "quantizers", "codecs": "codecs", "data"
 PARTS: dict[str, Kind] = {"quantizer": "quantizers", "codec": "codecs", "data": "datamodules"}
 TOPICS = (*KINDS, "metrics", "recipes")
 CHECKED_CHANNELS = 5
+RATED_CHANNELS = 32
+RATES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 30, 40, 60, 80, 100)
 
 
 def check_topic(what: str | None) -> None:
@@ -100,12 +103,29 @@ def _table(topic: str) -> Table:
         lines = [(name, _first_line(path.read_text(encoding="utf-8"))) for name, path in recipes().items()]
         return _filled(topic, ("name", "what"), lines)
     kind, source = KINDS[topic], "licence" if topic == "data" else "paper"
-    lines = [(name, _about(cls), getattr(cls, source, ""), origin(kind, name)) for name, cls in found(kind).items()]
-    table = _filled(topic, ("name", "what", source, "from"), lines)
+    columns = ("name", "what", *(("bit",) if topic == "quantizers" else ()), source, "from")
+    lines = [
+        (name, _about(cls), *((_rates(cls),) if topic == "quantizers" else ()), getattr(cls, source, ""),
+         origin(kind, name)) for name, cls in found(kind).items()
+    ]  # fmt: skip
+    table = _filled(topic, columns, lines)
+    if topic == "quantizers":
+        table.caption = f"bit: per position of {RATED_CHANNELS} channels, as --bitrate can ask for"
+        table.caption_justify = "left"
     if presets(kind):
         table.caption = "presets: " + ", ".join(presets(kind))
         table.caption_justify = "left"
     return table
+
+
+def _rates(cls: Any) -> str:
+    """The rates that a quantizer can be asked for, among RATES."""
+    met = []
+    for bits in RATES:
+        with contextlib.suppress(ValueError):
+            cls.for_rate(RATED_CHANNELS, float(bits))
+            met.append(bits)
+    return f"{met[0]}-{met[-1]}{'+' * (met[-1] == RATES[-1])}" if met else "fixed"
 
 
 def _filled(title: str, columns: tuple[str, ...], lines: list[tuple[str, ...]]) -> Table:
