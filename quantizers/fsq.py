@@ -46,6 +46,7 @@ class FSQ(ProjectedQuantizer):
     paper = "Mentzer et al. 2023, arXiv:2309.15505"
     reach: Tensor
     offset: Tensor
+    shift: Tensor
     width: Tensor
 
     def __init__(
@@ -64,14 +65,15 @@ class FSQ(ProjectedQuantizer):
         floats = torch.get_default_dtype()
         self.register_buffer("reach", (sizes - 1).to(floats) * (1 - MARGIN) / 2, persistent=False)  # l
         self.register_buffer("offset", torch.where(sizes % 2 == 0, 0.5, 0.0).to(floats), persistent=False)  # o
+        self.register_buffer("shift", (self.offset / self.reach).tan(), persistent=False)
         self.register_buffer("width", (sizes // 2).to(floats), persistent=False)
 
     @property
     def middle(self) -> Tensor:
-        return -(self.offset / self.reach).tan()
+        return -self.shift
 
     def bound(self, projected: Tensor) -> Tensor:
-        return (projected - self.middle).tanh() * self.reach - self.offset
+        return (projected + self.shift).tanh() * self.reach - self.offset
 
     def cells(self, z: Tensor, noise: Noise) -> Codes:
         return (z.round() + self.width).long()

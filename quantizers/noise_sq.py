@@ -22,7 +22,17 @@ from .scalar import UniformQuantizer
 
 @final
 class NoiseSQ(UniformQuantizer):
-    """Uniform noise in training; `dithered_evaluation` evaluates by subtractive dither instead of rounding."""
+    """Uniform noise in training.
+
+    Args:
+        channels: C.
+        levels: L, of every dimension or one number per dimension.
+        dims: R; by default one per entry of `levels`, or C.
+        projection: both ways linear, or a linear map plus an MLP of one hidden layer.
+        hidden: width of that layer; by default 2 max(C, R).
+        dithered_evaluation: evaluate by subtractive dither instead of rounding; Delta becomes 2 / (L - 1), in training
+            too. A model trained without it can be loaded with it and one level more: Delta stays.
+    """
 
     paper = "Brendel et al. 2024, arXiv:2405.08417, section III-A2"
 

@@ -18,22 +18,8 @@ ProjectionType = Literal["linear", "mlp"]
 
 MAX_LEVELS = 1 << 16
 FIT_VECTORS = 8192  # as many training latents start the projections
-SCALES = (
-    0.7,
-    1.5,
-    1.2,
-    1.0,
-    0.85,
-    0.6,
-    0.5,
-    0.4,
-    0.3,
-    0.2,
-    0.15,
-    0.1,
-    0.07,
-    0.05,
-)  # of unit variance, before the bound
+# tried for components of unit variance before the bound; ties go to the first
+SCALES = (0.7, 1.5, 1.2, 1.0, 0.85, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05)
 NEGLIGIBLE = 1e-3  # a principal component of less than this share of the largest one's deviation is not coded
 RIDGE = 1e-3  # of the least squares, against the variance of z_hat
 BRANCH = 0.1  # how strong the MLP starts beside its linear part
