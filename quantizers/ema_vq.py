@@ -50,8 +50,7 @@ class EMAVQ(VectorQuantizer):
     sums: Tensor
 
     def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
-        codes = self.encode(latents, noise)
-        return latents + (self.decode(codes, noise) - latents).detach(), codes
+        return self.straight_through(latents, noise)
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         _, bits = super().objective(latents, quantized, codes)

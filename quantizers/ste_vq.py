@@ -33,8 +33,7 @@ class StraightThroughVQ(VectorQuantizer):
         self.loss_weight = loss_weight
 
     def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
-        codes = self.encode(latents, noise)
-        return latents + (self.decode(codes, noise) - latents).detach(), codes
+        return self.straight_through(latents, noise)
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         codewords = self.decode(codes, latents[:, :0])

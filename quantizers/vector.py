@@ -10,12 +10,12 @@ from abc import ABC
 from collections.abc import Callable
 from typing import Any, Literal, final
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .base import Codes, Latents, Noise, Quantizer, Stepper, require_finite
+from .clustering import kmeans
 from .nearest import lowest, nearest, scorer
 
 Codewords = Float[Tensor, "K C"]
@@ -23,7 +23,7 @@ Initialisation = Literal["kmeans", "samples", "normal"]
 
 MAX_BITS = 16.0
 FIRST_REPLACEMENT, GROWTH, LAST_REPLACEMENT = 0.01, 1.35, 0.8  # shares of the training: often early, never at the end
-FIT_VECTORS = 256  # k-means sees at most so many vectors per codeword
+FIT_VECTORS = 1 << 18  # a codebook starts from at most so many training vectors, or four for each codeword
 
 
 class VectorQuantizer(Quantizer, ABC):
@@ -78,6 +78,12 @@ class VectorQuantizer(Quantizer, ABC):
         vectors = latents.detach().transpose(1, 2).reshape(-1, channels)
         chosen = nearest(vectors, scorer(self.codewords().detach(), self.metric))
         return chosen.reshape(batch, 1, positions)
+
+    @final
+    def straight_through(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
+        """The codewords and their codes; the gradient passes to the latents as it is (arXiv:1308.3432)."""
+        codes = self.encode(latents, noise)
+        return latents + (self.decode(codes, noise) - latents).detach(), codes
 
     @final
     def decode(self, codes: Codes, noise: Noise) -> Latents:
@@ -154,17 +160,11 @@ class VectorQuantizer(Quantizer, ABC):
 
     def _spread(self, vectors: Tensor) -> Tensor:
         """K codewords from training vectors: k-means, or distinct random ones; repeated with noise where too few."""
-        chosen = torch.randperm(len(vectors))[: FIT_VECTORS * self.size]
+        chosen = torch.randperm(len(vectors))[: max(FIT_VECTORS, 4 * self.size)]
         vectors = vectors[chosen.to(vectors.device)]
         if len(vectors) <= self.size:
             repeated = vectors[torch.arange(self.size, device=vectors.device) % len(vectors)]
             return repeated + 1e-3 * vectors.std(0, correction=0) * torch.randn_like(repeated)
         if self.initialisation == "samples":
             return vectors[: self.size]
-        from sklearn.cluster import MiniBatchKMeans  # imported where used: one second
-
-        seed = int(torch.randint(2**31 - 1, ()))
-        means = MiniBatchKMeans(self.size, batch_size=max(1024, 4 * self.size), n_init=1, random_state=seed)  # type: ignore[arg-type]
-        means.fit((vectors * self.metric).double().cpu().numpy())
-        centres = torch.from_numpy(np.asarray(means.cluster_centers_)).to(vectors)
-        return centres / self.metric
+        return kmeans(vectors * self.metric, self.size) / self.metric

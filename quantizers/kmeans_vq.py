@@ -1,0 +1,42 @@
+"""k-means VQ: a codebook that k-means fits once on the trained encoder's latents (Hinrichs, Bilsky & Ostermann).
+
+The codec is trained without a quantizer first; then scikit-learn's k-means finds the codewords (III; 3 to 15 bit), and
+they stay as they are: no gradient, no moving average, no replacement of idle codewords.
+
+    codec trained unquantized -> latents -> k-means -> codebook;    x -> nearest codeword
+
+The paper goes on with simultaneous perturbation of the codec and the codebook, for which the codebook is a Parameter.
+Where gradient descent goes on instead, the gradient is copied to the input (straight-through, arXiv:1308.3432), and
+
+    loss = commitment * ||x - c||^2,  the mean over positions and channels
+
+keeps the encoder near the codewords that cannot follow it. It is not the paper's; 0 leaves it out.
+"""
+
+from typing import final
+
+from .base import Bits, Codes, Latents, Noise, Scalar
+from .vector import VectorQuantizer
+
+
+@final
+class KMeansVQ(VectorQuantizer):
+    """k-means VQ of round(2**codebook_bits) codewords; `commitment` weighs ||x - c||^2 against the codec's loss."""
+
+    paper = "Hinrichs, Bilsky & Ostermann, Vector-Quantized Feedback Recurrent Autoencoders (2023)"
+
+    def __init__(self, channels: int, codebook_bits: float = 6.0, commitment: float = 0.0) -> None:
+        super().__init__(channels, codebook_bits, replacement=0.0)
+        if commitment < 0:
+            raise ValueError(f"commitment={commitment} must be at least 0")
+        self.commitment = commitment
+        self.codebook.requires_grad_(False)
+
+    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
+        return self.straight_through(latents, noise)
+
+    def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
+        loss, bits = super().objective(latents, quantized, codes)
+        if self.commitment > 0:
+            loss = self.commitment * (latents - self.decode(codes, latents[:, :0])).square().mean()
+        return loss, bits
