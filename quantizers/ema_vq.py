@@ -12,6 +12,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from .base import Bits, Codes, Latents, Noise, Scalar
 from .vector import Initialisation, VectorQuantizer
@@ -54,7 +55,7 @@ class EMAVQ(VectorQuantizer):
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         _, bits = super().objective(latents, quantized, codes)
-        return self.commitment * (latents - self.decode(codes, latents[:, :0])).square().mean(), bits
+        return self.commitment * mse_loss(latents, self.decode(codes, latents[:, :0])), bits
 
     @torch.no_grad()
     def update(self, latents: Latents, codes: Codes, progress: float) -> None:

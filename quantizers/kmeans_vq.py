@@ -15,6 +15,8 @@ keeps the encoder near the codewords that cannot follow it. It is not the paper'
 
 from typing import final
 
+from torch.nn.functional import mse_loss
+
 from .base import Bits, Codes, Latents, Noise, Scalar
 from .vector import VectorQuantizer
 
@@ -38,5 +40,5 @@ class KMeansVQ(VectorQuantizer):
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         loss, bits = super().objective(latents, quantized, codes)
         if self.commitment > 0:
-            loss = self.commitment * (latents - self.decode(codes, latents[:, :0])).square().mean()
+            loss = self.commitment * mse_loss(latents, self.decode(codes, latents[:, :0]))
         return loss, bits

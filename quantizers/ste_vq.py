@@ -7,6 +7,8 @@ Forward: the nearest codeword. Backward: the gradient is copied to the input (st
 
 from typing import final
 
+from torch.nn.functional import mse_loss
+
 from .base import Bits, Codes, Latents, Noise, Scalar
 from .vector import Initialisation, VectorQuantizer
 
@@ -37,7 +39,7 @@ class StraightThroughVQ(VectorQuantizer):
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         codewords = self.decode(codes, latents[:, :0])
-        codebook_loss = (latents.detach() - codewords).square().mean()
-        commitment_loss = (latents - codewords.detach()).square().mean()
+        codebook_loss = mse_loss(codewords, latents.detach())
+        commitment_loss = mse_loss(latents, codewords.detach())
         _, bits = super().objective(latents, quantized, codes)
         return self.loss_weight * (codebook_loss + self.commitment * commitment_loss), bits

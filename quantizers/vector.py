@@ -124,7 +124,7 @@ class VectorQuantizer(Quantizer, ABC):
     @torch.no_grad()
     def update(self, latents: Latents, codes: Codes, progress: float) -> None:
         """Count use and, on schedule, replace idle codewords."""
-        self.batches_used += torch.zeros_like(self.batches_used).index_fill_(0, codes.reshape(-1).unique(), 1)
+        self.batches_used += torch.zeros_like(self.batches_used).index_fill_(0, codes.reshape(-1), 1)
         self.batches += 1
         due = FIRST_REPLACEMENT * GROWTH ** int(self.replacements)
         if self.replacement > 0 and due <= progress <= LAST_REPLACEMENT:
