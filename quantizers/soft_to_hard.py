@@ -1,22 +1,26 @@
 """Soft-to-hard quantization: every latent to one of K trained kernels, softly at first (Agustsson et al. 2017).
 
-    y = (x - offset) / scale               per channel (ours, see below)
-    a = softmax(-alpha * (y - beta)^2)     membership of the K kernels beta (their 3.1)
+    y = (x - offset) / scale                             per channel (ours, see below)
+    a = softmax(-alpha * (y - beta)^2 / spacing^2)       membership of the K kernels beta
     training: x_hat = offset + scale * a^T beta          test: the nearest kernel, one code per channel
 
     loss = error_weight * |x - nearest|^2 + rate weight * H,   H = sum over channels of -sum_k p_k log2 p_k
 
-p is the mean of a over the batch, so H has a gradient; error and penalty as in Zhen et al. 2020, doi:10.1109/LSP.2020.3039765.
-alpha grows exponentially with the training's progress, from 2 to `hardness`, in units of the kernels' mean spacing: a
-latent on a kernel gives its neighbours exp(-alpha) of that kernel's weight. The transition between two kernels is about
-1 / alpha of their spacing wide, and outside of it no gradient is left; hardness 16 leaves some to a tenth of the latents.
+p is the mean of a over the batch, so H has a gradient. The error of the hard assignment in the loss, and a rate weight
+that follows the rate, are those of Zhen et al. (doi:10.1109/LSP.2020.3039765, II-A).
+alpha grows exponentially from 2 to `hardness` over the first half of the training, in units of the spacing of kernels
+where latents fall: a latent on a kernel gives each neighbour exp(-alpha) of that kernel's weight. Between two kernels
+the membership turns within 2 / alpha of their spacing, at a slope of alpha / 2, and farther away the gradient vanishes:
+4 leaves some to half of the latents, 16 to an eighth. The steep slopes of 8 and 16 can make a feedback loop diverge.
 
 Deviations
-- One p per channel, also where all channels share kernels: the coder's static table is per channel, and a histogram
-  pooled over channels says more than is coded.
-- The rate weight is steered by what the hard codes cost, not by H, and multiplicatively.
-- offset and scale are learned: kernels shared by all channels fit only latents of one scale, and on fixed latents
-  nothing else could lower the rate of one channel alone. With a target, `fit` starts at it: scales grow to a common one.
+- p is per channel, also where all channels share kernels: the coder's static table is per channel, and the entropy of
+  a histogram pooled over channels is not what is coded.
+- The rate weight is steered by what the hard codes cost, not by H, and so are the scales.
+- offset and scale are learned: kernels shared by all channels fit latents of one scale only, and on fixed latents
+  nothing else could lower the rate of one channel alone. With a target, `fit` starts at it: the scales of weak channels
+  are raised to a common one (reverse water-filling).
+- Kernels start evenly spaced over the range of the latents: k-means would pack them for a rate near log2 K.
 - Zhen et al. speak of the distance |y - beta| in the softmax; it is squared here as by Agustsson et al.
 """
 
@@ -47,8 +51,8 @@ class SoftToHard(Quantizer):
         channels: C.
         kernels: K.
         shared_kernels: one set of kernels for all channels, or one each.
-        target_bits: per position; the rate weight is steered towards it. None: the weight stays.
-        rate_weight: loss per bit of a position, or where the steering starts.
+        target_bits: coded bits per position that training is steered to; None: the weight of the rate is constant.
+        rate_weight: weight of the bits per position in the loss where there is no target.
         error_weight: of the mean squared discrepancy between latents and their nearest kernels.
         hardness: alpha at the end.
     """
@@ -64,7 +68,7 @@ class SoftToHard(Quantizer):
         target_bits: float | None = None,
         rate_weight: float = 1e-3,
         error_weight: float = 0.25,
-        hardness: float = 16.0,
+        hardness: float = 4.0,
     ) -> None:
         super().__init__(channels)
         if not 2 <= kernels <= MAX_KERNELS:
@@ -121,7 +125,7 @@ class SoftToHard(Quantizer):
 
     @torch.no_grad()
     def fit(self, latents: Latents) -> None:
-        """Kernels by k-means of standardised latents; with a target, scales at which the hard codes spend it."""
+        """Kernels over the range of standardised latents; with a target, scales at which the hard codes spend it."""
         require_finite(latents)
         values = latents.transpose(0, 1).reshape(self.channels, -1)
         deviation, mean = torch.std_mean(values, 1, correction=0)
@@ -145,6 +149,7 @@ class SoftToHard(Quantizer):
         hardening = min(progress / HARDENED, 1.0)
         self.hardness.fill_(SOFTEST * (self.final_hardness / SOFTEST) ** hardening)
         self._count(codes, NEWEST)
+        # Miller and Madow's correction: the entropy of few symbols is biased low
         rare = ((self.histogram > 0).sum() - self.channels) / (2 * math.log(2) * codes[:, 0].numel() / NEWEST)
         self.control.update(self._coded_bits() + rare, progress)
         self.log_scale += self.control.widening()
@@ -158,7 +163,7 @@ class SoftToHard(Quantizer):
         """A target, and more kernels where the default ones cannot spend it with room to spare."""
         largest = ROOM * channels * math.log2(fixed.get("kernels", MAX_KERNELS))
         if not 0 < bits <= largest:
-            raise ValueError(f"{channels} channels spend up to {largest:.4g} bit, not {bits:g}; nearest: {largest:.4g}")
+            raise ValueError(f"{channels} channels spend up to {largest:.5g} bit, not {bits:g}; nearest: {largest:.5g}")
         needed = math.ceil(2 ** (bits / (ROOM * channels)) - 1e-9)
         if "kernels" in fixed or needed <= KERNELS:
             return {"target_bits": bits}
