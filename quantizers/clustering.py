@@ -1,10 +1,10 @@
 """k-means for codebooks of 1 to 16 bit: scikit-learn's, and for large codebooks the same iteration with our own search.
 
-Codebooks of a few bits start as scikit-learn starts them (k-means++, doi:10.5555/1283383.1283494), which takes minutes
-at 12 bit. Others start from seeds drawn in rounds, each with probability proportional to the squared distance to the
-seeds so far, as k-means|| does (Bahmani et al., arXiv:1203.6402), but every round doubles their number: all distances
-once. From 2**28 distances on (11 bit and 131,072 vectors) Lloyd's iteration runs here: scikit-learn's takes five times
-as long. More than a few seconds are never spent, so the largest codebooks see few iterations.
+Codebooks of up to 6 bit start as scikit-learn starts them (k-means++, doi:10.5555/1283383.1283494), which for 15 bit
+takes minutes. Others start from seeds drawn in rounds, each with probability proportional to the squared distance to
+the seeds so far, as k-means|| does (Bahmani et al., arXiv:1203.6402), but every round doubles their number: all
+distances once. Above 2**28 distances (11 bit and 131,072 vectors) Lloyd's iteration runs here: scikit-learn's takes two
+to four times as long. Large codebooks see few iterations, so that none costs minutes.
 """
 
 import torch
