@@ -48,17 +48,17 @@ class FactorizedDensity(nn.Module):
     def log2_mass(self, points: Tensor) -> Tensor:
         """log2 of the probability of the unit interval around each point "D N"."""
         low, high = self.logits(points - 0.5), self.logits(points + 0.5)
-        side = -torch.sign(low + high).detach()  # flipped to where both tails are small, not both near 1
+        side = torch.where(low + high > 0, -1.0, 1.0).to(low.dtype)  # where both tails are small, not both near 1
         first, second = logsigmoid(side * low), logsigmoid(side * high)
         return _log_difference(torch.maximum(first, second), torch.minimum(first, second)) / math.log(2)
 
-    def bits(self, symbols: Tensor) -> Tensor:
-        """Bits of symbols "B S T", real or whole; several densities are one a stream."""
+    def streams(self, symbols: Tensor) -> Tensor:
+        """log2_mass of symbols "B S T"; several densities are one a stream."""
         batch, streams, positions = symbols.shape
         if self.densities == 1:
-            return -self.log2_mass(symbols.reshape(1, -1)).view(symbols.shape)
+            return self.log2_mass(symbols.reshape(1, -1)).view(symbols.shape)
         lined = symbols.transpose(0, 1).reshape(streams, -1)
-        return -self.log2_mass(lined).view(streams, batch, positions).transpose(0, 1)
+        return self.log2_mass(lined).view(streams, batch, positions).transpose(0, 1)
 
     @torch.no_grad()
     def spread(self, scale: Tensor) -> None:

@@ -45,8 +45,8 @@ class FEM(SteppedQuantizer):
     def stream_noise(self, noise: Tensor) -> Tensor:
         return noise
 
-    def stream_bits(self, symbols: Tensor) -> Tensor:
-        return self.density.bits(symbols)
+    def log2_mass(self, symbols: Tensor) -> Tensor:
+        return self.density.streams(symbols)
 
     def fit_density(self, scaled: Tensor) -> None:
         self.density.fit(scaled + torch.rand_like(scaled) - 0.5)

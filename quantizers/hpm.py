@@ -86,7 +86,7 @@ class HPM(SteppedQuantizer):
         sums = noise[:, pairs[::2]] + noise[:, pairs[1::2]]
         return torch.cat([sums - sums.round(), noise], 1)
 
-    def stream_bits(self, symbols: Tensor) -> Tensor:
+    def log2_mass(self, symbols: Tensor) -> Tensor:
         side, main = symbols[:, : self.factorised], symbols[:, self.factorised :]
         batch, _, positions = symbols.shape
         lined = self.decoder.present()(side.transpose(1, 2).reshape(-1, self.factorised))
@@ -97,14 +97,14 @@ class HPM(SteppedQuantizer):
         back = ((log2_scale < low) & (apart > 0.5)) | ((log2_scale > high) & (apart < 2.0**high))  # wants to come back
         within = log2_scale.clamp(low, high)
         within = torch.where(back, within.detach() + log2_scale - log2_scale.detach(), within)
-        return torch.cat([self.density.bits(side), -gaussian_log2_mass(offset, within.exp2())], 1)
+        return torch.cat([self.density.streams(side), gaussian_log2_mass(offset, within.exp2())], 1)
 
     @torch.enable_grad()
     def fit_density(self, scaled: Tensor) -> None:
         def cost() -> Tensor:
             batch = some(scaled, max(16, FIT_SYMBOLS // self.channels))
             noise = torch.rand_like(batch) - 0.5
-            return self.stream_bits(self._analysed(batch) + self.stream_noise(noise)).mean()
+            return self._bits(self._analysed(batch) + self.stream_noise(noise)).mean() / self.channels
 
         descend(self, cost, steps=60, rate=0.01)
 

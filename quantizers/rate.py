@@ -1,7 +1,7 @@
 """Rate controller: the weight of the rate in a loss, and the quantizer's scale, steered until coded bits meet a target.
 
     loss = distortion + weight * bits
-    e = ln(coded bits / target), smoothed;    change of ln weight = I e + P (e - e before)
+    e = coded bits / target - 1, smoothed;    change of ln weight = I e + P (e - e before)
 
 A PI controller in velocity form, on the logarithm of the weight. Zhen et al. (doi:10.1109/LSP.2020.3039765, II-A4)
 start the weight at 0 and add or subtract 0.015; a constant like that suits one distortion measure. This weight is
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 LEAST, MOST = 1e-8, 1e8  # where the weight starts, and how far it may go
-WIDENING = 0.05  # ln of the widening for a rate e times too high
+WIDENING = 0.05  # ln of the widening where the rate is twice its target
 
 
 class Gains(NamedTuple):
@@ -81,7 +81,7 @@ class RateControl(nn.Module):
         if self.target_bits is None:
             return
         bits = torch.as_tensor(coded_bits, dtype=self.error.dtype, device=self.error.device)
-        now = (bits / self.target_bits).clamp(math.exp(-1), math.e).log()
+        now = (bits / self.target_bits - 1).clamp(-1, 1)
         share = (1 / (self.updates + 1)).clamp_min(self.gains.smoothing)
         before = torch.where(self.updates > 0, self.error, now)
         self.error.lerp_(now, share)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from .base import (
-    ESCAPE_BITS,
     TABLE_BITS,
     TABLE_TOTAL,
     Bits,
@@ -36,8 +35,9 @@ Rounding = Literal["noise", "straight_through"]
 Analysis = Callable[[Tensor], Tensor]  # y "N C" -> what is rounded, all streams "N S"
 
 START_SYMBOLS, START_BITS = 1 << 16, 2.0  # for the first step: symbols looked at, bits per channel without a target
-DENSITY_WEIGHT = 1e-4  # of the bits for the density while their weight for everything else is steered
-STEERING_POSITIONS = 2048  # at most so many tell the controller the coded rate
+DENSITY_WEIGHT = 1e-4  # at least, of the bits for the density, while the steered weight is next to nothing
+STEERING_POSITIONS, ENTROPY_SYMBOLS = 2048, 1 << 14  # at most so many tell the controller the coded rate
+LAG = 1.5  # times the entropy of the symbols: a density that costs more has to learn before steps are widened further
 
 
 class SteppedQuantizer(Quantizer, ABC):
@@ -83,8 +83,8 @@ class SteppedQuantizer(Quantizer, ABC):
         """Noise of the channels "B C T" -> of all streams "B S T"."""
 
     @abstractmethod
-    def stream_bits(self, symbols: Tensor) -> Tensor:
-        """Bits of every stream's symbols "B S T", real or whole."""
+    def log2_mass(self, symbols: Tensor) -> Tensor:
+        """log2 of the probability of every stream's symbols "B S T", real or whole."""
 
     @abstractmethod
     def fit_density(self, scaled: Tensor) -> None:
@@ -136,36 +136,33 @@ class SteppedQuantizer(Quantizer, ABC):
         """weight * mean bits, and the bits: in training of what stands in for rounded symbols."""
         weight = self.control.weight()
         if not self.training:
-            bits = self.coded_bits(codes)
+            bits = self._coded_bits(codes)
             return weight * bits.mean(), bits
         step = self.log_step.exp()[:, None]
         scaled = latents / step
-        share = weight if self.control.target_bits is None else torch.full_like(weight, DENSITY_WEIGHT)
+        share = weight if self.control.target_bits is None else weight.clamp_min(DENSITY_WEIGHT)
         steered = scaled.detach() + weight / share * (scaled - scaled.detach())  # the value of `scaled`
         real = self._analysed(steered)
         if self.noisy:
             symbols = real + self.stream_noise(((quantized - latents) / step).detach())
         else:
             symbols = real + (codes - real).detach()
-        bits = self.stream_bits(symbols).sum(1)
+        bits = self._bits(symbols)
         mean = bits.mean()
         return share * mean + (weight - share) * mean.detach(), bits
 
     @final
     @torch.no_grad()
-    def coded_bits(self, codes: Codes) -> Bits:
-        """Bits of rounded symbols; none costs more than an escape."""
-        return self.stream_bits(codes.to(self.float_type)).clamp_max(TABLE_BITS + ESCAPE_BITS).sum(1)
-
-    @final
-    @torch.no_grad()
     def update(self, latents: Latents, codes: Codes, progress: float) -> None:
         """Steer by the rate of the rounded symbols."""
-        if self.control.target_bits is not None:
-            lined = codes.transpose(1, 2).reshape(-1, codes.shape[1])
-            lined = lined[:: -(-len(lined) // STEERING_POSITIONS)]
-            self.control.update(self.coded_bits(lined.T[None]).mean(), progress)
-            self.log_step += self.control.widening()
+        if self.control.target_bits is None:
+            return
+        lined = codes.transpose(1, 2).reshape(-1, codes.shape[1])
+        lined = lined[:: -(-len(lined) // STEERING_POSITIONS)]
+        coded = self._coded_bits(lined.T[None]).mean()
+        static = self.channels * _entropy(lined[: max(1, ENTROPY_SYMBOLS // self.channels), -self.channels :])
+        self.control.update(coded.clamp_max(LAG * static), progress)  # a density may lag behind its symbols
+        self.log_step += self.control.widening()
 
     @final
     @torch.no_grad()
@@ -203,6 +200,15 @@ class SteppedQuantizer(Quantizer, ABC):
         if not 0 < bits <= most:
             raise ValueError(f"{channels} channels spend up to {most:g} bit, not {bits:g}; nearest: {most:g}")
         return {"target_bits": bits}
+
+    def _bits(self, symbols: Tensor) -> Bits:
+        floor = torch.full((), -float(TABLE_BITS), dtype=symbols.dtype, device=symbols.device)
+        each = -torch.logaddexp2(self.log2_mass(symbols), floor)  # no count of a table is below 1
+        return each.clamp_min(0).sum(1)
+
+    @torch.no_grad()
+    def _coded_bits(self, codes: Codes) -> Bits:
+        return self._bits(codes.to(self.float_type))
 
     def _analysed(self, scaled: Tensor) -> Tensor:
         batch, channels, positions = scaled.shape
