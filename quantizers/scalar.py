@@ -152,7 +152,8 @@ def levels_for_rate(
         error = abs(spent / bits - 1) if bits > 0 else math.inf
         coarse = 0 if error <= 0.01 else 1 if error <= 0.05 else 2 + error
         mean = spent / len(choice)
-        return coarse, mean > 2 * preferred, len(set(choice)) > 1, abs(mean - preferred), error
+        distance = abs(mean - preferred)
+        return coarse, distance > 0.75, len(set(choice)) > 1, distance, error
 
     choice = min(_choices(channels, bits, most, levels, dims), key=cost)
     if cost(choice)[0] > 1:
