@@ -430,7 +430,7 @@ def test_learned_projections_follow_two_moons(method: Any) -> None:
     [
         (5, 5.0, {"levels": [4, 4, 2]}),
         (5, 6.0, {"levels": 4, "dims": 3}),
-        (5, 6.34, {"levels": [5, 4, 4]}),
+        (5, 6.34, {"levels": 3, "dims": 4}),
         (5, 6.5, {"levels": [6, 5, 3]}),
         (5, 7.0, {"levels": 5, "dims": 3}),
         (5, 10.0, {"levels": 4, "dims": 5}),
