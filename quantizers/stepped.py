@@ -4,6 +4,9 @@
     training: y + u, u ~ U(-1/2, 1/2), in place of n in decoder and likelihood
     p(n) = c(n + 1/2) - c(n - 1/2) under a cumulative density c; bits = -log2 p; loss = weight * mean bits
 
+The density itself learns with at least a small weight of its own, so that it follows the symbols while the steered
+weight is next to nothing. p has the floor that a table gives it: no count is below 1.
+
 The step is not in the papers, whose encoder finds its scale: on latents that no network makes, nothing else would move
 the rate. It starts from the data and at the target, and the rate controller widens it.
 """
