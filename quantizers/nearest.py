@@ -17,20 +17,20 @@ CHUNK = {"cpu": 1 << 18}  # scores held at once, by kind of device: what a core'
 LARGE_CHUNK = 1 << 27
 LEAST_ROWS = 32  # fewer vectors at once starve the matrix product
 
-Scorer = tuple[Float[Tensor, " K"], Float[Tensor, "C K"]]  # offset and weights: scores = offset + vectors @ weights
+Scorer = tuple[Float[Tensor, " K"], Float[Tensor, "C K"]]  # offset and weights: scores = offset - vectors @ weights
 
 
 def scorer(codewords: Float[Tensor, "K C"], metric: Float[Tensor, " C"]) -> Scorer:
     """What turns vectors into scores: half their squared distances to the codewords, less |w * x|^2 / 2."""
     weighted = codewords * metric
-    return weighted.square().sum(1) / 2, -(weighted * metric).T.contiguous()
+    return weighted.square().sum(1) / 2, (weighted * metric).T
 
 
 def nearest(vectors: Float[Tensor, "N C"], scorer: Scorer) -> Int[Tensor, " N"]:
     """Index of each vector's nearest codeword."""
     offset, weights = scorer
     rows = max(LEAST_ROWS, CHUNK.get(vectors.device.type, LARGE_CHUNK) // len(offset))
-    chosen = [lowest(torch.addmm(offset, chunk, weights)) for chunk in vectors.split(rows)]
+    chosen = [lowest(torch.addmm(offset, chunk, weights, alpha=-1)) for chunk in vectors.split(rows)]
     return torch.cat(chosen) if len(chosen) > 1 else chosen[0]
 
 

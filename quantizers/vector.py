@@ -95,10 +95,11 @@ class VectorQuantizer(Quantizer, ABC):
             return super().stepper(noise)
         codebook = self.codewords().detach()
         offset, weights = scorer(codebook, self.metric)
+        weights = weights.contiguous()
         substitute = self.substitute(noise) if self.training else None
 
         def one(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
-            codes = lowest(torch.addmm(offset, latents, weights))
+            codes = lowest(torch.addmm(offset, latents, weights, alpha=-1))
             chosen = codebook[codes]
             return (chosen if substitute is None else substitute(latents, chosen, n)), codes.unsqueeze(1)
 
