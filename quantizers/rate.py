@@ -3,7 +3,7 @@
     loss = distortion + weight * bits
     e = coded bits / target - 1, smoothed;    change of ln weight = I e + P (e - e before)
 
-A PI controller in velocity form, on the logarithm of the weight. Zhen et al. (doi:10.1109/LSP.2020.3039765, II-A4)
+A PI controller in velocity form, on the logarithm of the weight. Zhen et al. (arXiv:2101.00054, II-A4)
 start the weight at 0 and add or subtract 0.015; a constant like that suits one distortion measure. This weight is
 multiplied, because the scale of the distortion is unknown: 1e-3 and 1e3 both occur. It starts next to nothing, not too
 high: Adam remembers large gradients for a thousand steps.
