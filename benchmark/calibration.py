@@ -9,16 +9,17 @@ part in it. The search is kept in the run's folder, so that an interrupted run g
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from ..codecs.base import Codec
 from ..leaderboards.records import write_whole
-from .entropy_coding import information
+from .entropy_coding import Coder, encode_codes
+from .errors import UserError
 from .spec import Training
 from .tracks import Track
 
@@ -28,7 +29,6 @@ PILOTS, TRAININGS = 3, 3  # at most so many of each
 PRECISE, ACCEPTED = 0.025, 0.03  # relative errors of the measured rate
 SIGNALS = 24  # validation signals that a rate is measured on
 HEADER_BITS = 88  # of a file of some seconds
-FLUSH_BITS = 8  # the range coder's last byte, on average and generously
 SLOPES = 0.5, 2.0  # of log rate over log bits, between two trainings
 
 
@@ -38,13 +38,25 @@ class Trial(NamedTuple):
     bits: float  # per latent position, asked of for_rate()
     steps: int
     kbps: float  # on validation signals
+    seconds: float  # of training
 
 
 class RateSearch:
-    """The trials of one run; `wanted` is in kbit/s, `first` the bits per position where it starts."""
+    """The trials of one run.
 
-    def __init__(self, folder: Path, wanted: float, first: float, training: Training) -> None:
-        self.file, self.wanted, self.first, self.training = folder / SEARCH, wanted, first, training
+    Args:
+        folder: of the run.
+        wanted: measured kbit/s.
+        first: bits per position where the search starts.
+        training: of the run itself.
+        options: what a number of bits per position comes to for the method; None where it is refused.
+    """
+
+    def __init__(
+        self, folder: Path, wanted: float, first: float, training: Training, options: Callable[[float], Any]
+    ) -> None:
+        self.file, self.wanted, self.first = folder / SEARCH, wanted, first
+        self.training, self.options = training, options
         self.trials = read_search(folder)
 
     def pilot(self) -> Training:
@@ -55,24 +67,32 @@ class RateSearch:
     def trainings(self) -> Iterator[tuple[int, float, Training]]:
         """Number, bits and training of every trial still to be made, each to be note()d before the next.
 
-        Where all are made, the last one again: its checkpoint is complete.
+        The last one is the full training that came nearest: made before, its checkpoint is complete.
         """
-        made = len(self.trials)
-        pilot = self.pilot()
-        piloting = pilot != self.training and self._count(self.training) == 0
-        while piloting and self._count(pilot) < PILOTS and not self._met(pilot, PRECISE):
-            yield len(self.trials), self.bits(), pilot
-        while self._count(self.training) < TRAININGS and not self._met(self.training, ACCEPTED):
-            yield len(self.trials), self.bits(), self.training
-        if made == len(self.trials):
-            yield made - 1, self.trials[-1].bits, self.training
+        pilot, last = self.pilot(), None
+        stages = [(self.training, TRAININGS, ACCEPTED)]
+        if pilot.steps < self.training.steps and not self._made(self.training):
+            stages.insert(0, (pilot, PILOTS, PRECISE))
+        for training, most, tolerance in stages:
+            while len(made := self._made(training)) < most and not (made and self._miss(made[-1]) <= tolerance):
+                bits = self.bits()
+                if any(self.options(trial.bits) == self.options(bits) for trial in made):
+                    break
+                last = Trial(bits, training.steps, 0.0, 0.0)
+                yield len(self.trials), bits, training
+        best = min(self._made(self.training), key=self._miss)
+        if last is None or last[:2] != best[:2]:
+            yield [trial[:2] for trial in self.trials].index(best[:2]), best.bits, self.training
 
-    def note(self, bits: float, training: Training, kbps: float) -> None:
-        """Keep a trial, in the run's folder too."""
-        trial = Trial(bits, training.steps, kbps)
-        if not self.trials or self.trials[-1][:2] != trial[:2]:
+    def note(self, bits: float, training: Training, kbps: float, seconds: float) -> None:
+        """Keep a trial, in the run's folder too; one made before becomes the last."""
+        trial = Trial(bits, training.steps, kbps, seconds)
+        before = [other for other in self.trials if other[:2] == trial[:2]]
+        if not before:
             self.trials.append(trial)
-        write_whole(self.file, json.dumps([trial._asdict() for trial in self.trials], indent=1))
+        elif self.trials[-1] != before[0]:
+            self.trials.append(before[0]._replace(seconds=0.0))
+        write_whole(self.file, json.dumps([each._asdict() for each in self.trials], indent=1))
 
     def bits(self) -> float:
         """Bits per position of the next trial: along the line through the last two in logarithms."""
@@ -84,30 +104,32 @@ class RateSearch:
             rise = math.log(max(last.kbps, 1e-9) / max(before[-1].kbps, 1e-9))
             slope = min(max(rise / math.log(last.bits / before[-1].bits), SLOPES[0]), SLOPES[1])
         step = (self.wanted / max(last.kbps, 1e-9)) ** (1 / slope)
-        return last.bits * min(max(step, 0.5), 2.0)
+        proposal = last.bits * min(max(step, 0.5), 2.0)
+        return last.bits if self.options(proposal) is None else proposal
 
-    def _count(self, training: Training) -> int:
-        return sum(trial.steps == training.steps for trial in self.trials)
+    def _made(self, training: Training) -> list[Trial]:
+        return [trial for trial in self.trials if trial.steps == training.steps]
 
-    def _met(self, training: Training, tolerance: float) -> bool:
-        made = [trial for trial in self.trials if trial.steps == training.steps]
-        return bool(made) and abs(made[-1].kbps / self.wanted - 1) <= tolerance
+    def _miss(self, trial: Trial) -> float:
+        return abs(trial.kbps / self.wanted - 1)
 
 
 def read_search(folder: Path) -> list[Trial]:
-    """The trials of a run so far; none where its rate was not searched."""
+    """The trials of a run so far; none where its rate was not searched. UserError: the file is damaged."""
+    file = folder / SEARCH
     try:
-        return [Trial(**trial) for trial in json.loads((folder / SEARCH).read_text(encoding="utf-8"))]
+        return [Trial(**trial) for trial in json.loads(file.read_text(encoding="utf-8"))]
     except FileNotFoundError:
         return []
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file}: damaged ({' '.join(str(error).split())[:80]}); run it anew with --force") from error
 
 
 @torch.no_grad()
-def held_out_rate(codec: Codec, track: Track) -> float:
+def held_out_rate(codec: Codec, track: Track, coder: Coder) -> float:
     """kbit/s that files of whole validation signals take, headers included."""
     bits, seconds = 0.0, 0.0
     for signal in track.validation_signals(SIGNALS):
-        codes = codec.encode(signal[None])
-        bits += information(codec, codes) + FLUSH_BITS + HEADER_BITS
+        bits += 8 * len(encode_codes(codec, codec.encode(signal[None]), coder)) + HEADER_BITS
         seconds += signal.shape[-1] / track.signal_rate
     return bits / seconds / 1000

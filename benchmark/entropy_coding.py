@@ -191,7 +191,7 @@ def _columns(tables: Tables, group: Tensor) -> tuple[Columns, NDArray[np.int64]]
     if len(escaped) and not tables.escape:
         raise ValueError(f"code {escaped[0]} is outside its table of {escape} symbols")
     if len(escaped) and not (-limit <= escaped.min() and escaped.max() < limit):
-        raise ValueError(f"code {np.abs(escaped).max()} does not fit the {ESCAPE_BITS} bits of an escaped symbol")
+        raise BitstreamError(f"code {np.abs(escaped).max()} does not fit the {ESCAPE_BITS} bits of an escaped symbol")
     return np.where(outside, escape, columns).astype(np.int32), escaped
 
 

@@ -109,12 +109,9 @@ def _table(topic: str) -> Table:
          origin(kind, name)) for name, cls in found(kind).items()
     ]  # fmt: skip
     table = _filled(topic, columns, lines)
-    if topic == "quantizers":
-        table.caption = f"bit: per position of {RATED_CHANNELS} channels, as --bitrate can ask for"
-        table.caption_justify = "left"
-    if presets(kind):
-        table.caption = "presets: " + ", ".join(presets(kind))
-        table.caption_justify = "left"
+    said = [f"bit: per position of {RATED_CHANNELS} channels, as --bitrate can ask for"] * (topic == "quantizers")
+    said += ["presets: " + ", ".join(presets(kind))] * bool(presets(kind))
+    table.caption, table.caption_justify = "\n".join(said) or None, "left"
     return table
 
 

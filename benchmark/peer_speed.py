@@ -1,6 +1,6 @@
 """Training steps against those of vector-quantize-pytorch: `python -m codecbench.benchmark.peer_speed`.
 
-Needs the library (`pip install "codecbench[dev]"`), and Linux for the memory. Both sides run in one process, in turn,
+Needs the library (`pip install "codecbench[test]"`), and Linux for the memory. Both sides run in one process, in turn,
 on one thread, with the same codebooks, the same decay, smoothing, commitment losses and replacement of idle codewords,
 each in its own memory layout. Codes, values, losses and updated codebooks are compared before anything is timed. The
 median of the rounds is printed: CPU time of forward, backward and the codebook's own update. Peak memory is that of a

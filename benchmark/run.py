@@ -26,7 +26,8 @@ from ..leaderboards.plots import rate_score, training_curve
 from ..leaderboards.records import Record
 from ..leaderboards.tables import terminal_table
 from ..quantizers.base import Quantizer
-from .arguments import typed
+from ..quantizers.identity import Identity
+from .arguments import nested_in, typed
 from .calibration import RateSearch, held_out_rate, read_search
 from .errors import UserError
 from .evaluation import evaluate
@@ -41,7 +42,7 @@ MODEL, SPEC, RECORD = "model.safetensors", "spec.yaml", records.RECORD_FILE
 LOCK = ".lock"
 TABLE_FRAMES = 1600  # positions per training crop from which the coding tables are fitted
 TABLE_CROPS = 64
-REACH = [1.0, *(1 + sign * percent / 100 for percent in range(1, 26) for sign in (1, -1))]  # times the asked bits
+REACH = [0, *(sign * percent for percent in range(1, 26) for sign in (1, -1))]  # percent from the asked bits
 
 
 def run(quantizer: Any = None, codec: Any = None, *, output_dir: Path | str = "runs", **options: Any) -> Any:
@@ -155,21 +156,42 @@ def load_model(folder: Path, spec: Spec | None = None) -> Codec:
 
 
 def _options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
-    """The options that spend about `bits`: where a method has steps of rate, those of the nearest within REACH."""
+    """The options that spend about `bits`: where a method has steps of rate, those of the nearest step.
+
+    UserError: the method has no rate so low or so high; options that were given fix the rate already.
+    """
     cls, _ = lookup("quantizers", choice.name)
     fixed = typed("quantizer", choice.name, cls, choice.options)
-    refusals = []
-    for change in REACH:
-        try:
-            chosen = cls.for_rate(channels, bits * change, **fixed)  # type: ignore[attr-defined]
-        except ValueError as error:
-            refusals.append(error)
+    learned = [part for _, part in nested_in("quantizer", cls, choice.options) if getattr(part, "rate_is_learned", 0)]
+    own = ["target_bits", "rate_weight"] if learned or getattr(cls, "rate_is_learned", False) else []
+    fixing = sorted(option for option in choice.options if option.rpartition(".")[2] in own)
+    if fixing:
+        raise _twice(fixing)
+    found: dict[int, dict[str, Any]] = {}  # nearest above and below what was asked
+    refusal = ValueError(f"cannot spend {bits:g} bit per position")
+    for percent in REACH:
+        side = (percent > 0) - (percent < 0)
+        if side in found:
             continue
-        both = sorted(chosen.keys() & choice.options.keys())
-        if both:
-            raise UserError(f"--bitrate and --quantizer.{both[0]} both fix the rate; leave one of them out")
-        return {**choice.options, **chosen}
-    raise UserError(f"--bitrate: {choice.name}: {refusals[0]}") from refusals[0]
+        try:
+            found[side] = cls.for_rate(channels, bits * (1 + percent / 100), **fixed)  # type: ignore[attr-defined]
+        except ValueError as error:
+            refusal = error if percent == 0 else refusal
+            continue
+        if side == 0 or len(found) == 2:
+            break
+    if 0 not in found and len(found) < 2:  # not a step between two rates, but beyond the last one
+        raise UserError(f"--bitrate asks {choice.name} for {bits:.4g} bit per position: {refusal}") from refusal
+    chosen = found[0] if 0 in found else next(iter(found.values()))
+    fixing = sorted(chosen.keys() & choice.options.keys())
+    if fixing or not chosen:
+        raise _twice(fixing or list(choice.options))
+    return {**choice.options, **chosen}
+
+
+def _twice(fixing: list[str]) -> UserError:
+    options = ", ".join(f"--quantizer.{option}" for option in fixing)
+    return UserError(f"--bitrate and {options} both fix the rate; leave one of them out")
 
 
 def _trained(spec: Spec, track: Track, folder: Path, logger: Any, console: Console) -> tuple[Codec, TrainingModule]:
@@ -180,7 +202,7 @@ def _trained(spec: Spec, track: Track, folder: Path, logger: Any, console: Conso
         codec = make_codec(spec, signal_rate)
         module = _fitted(spec, spec.training, codec, track, folder / "checkpoints", logger, console)
     else:
-        search = RateSearch(folder, spec.bitrate, first, spec.training)
+        search = RateSearch(folder, spec.bitrate, first, spec.training, lambda bits: _configured(spec, bits))
         codec, module = _searched(spec, search, track, folder, logger, console)
     draft = folder / f".{MODEL}"
     save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, draft)
@@ -198,13 +220,29 @@ def _searched(
         codec = make_codec(spec, domain_rate(spec), bits)
         place = folder / "checkpoints" / str(number)
         module = _fitted(spec, training, codec, track, place, logger if in_full else False, console)
-        kbps = held_out_rate(codec, track)
+        kbps = held_out_rate(codec, track, spec.coder)
         what = "training" if in_full else "pilot"
         console.print(f"  {what}: {bits:.2f} bit a position gave {kbps:.2f} of {search.wanted:g} kbit/s")
-        search.note(bits, training, kbps)
+        search.note(bits, training, kbps, module.spent)
         last = codec, module
     assert last is not None
+    last[1].spent = sum(trial.seconds for trial in search.trials)
     return last
+
+
+def _configured(spec: Spec, bits: float) -> list[Any] | None:
+    """What the quantizers of a spec are built with at so many bits per position; None where one refuses."""
+    asked: list[Any] = []
+
+    def make(channels: int, share: float) -> Quantizer:
+        asked.append([channels, _options_for(spec.quantizer, channels, bits * share)])
+        return Identity(channels)
+
+    try:
+        build_codec(spec.codec, make)
+    except UserError:
+        return None
+    return asked
 
 
 def _fitted(

@@ -96,9 +96,10 @@ class Codec(LightningModule, ABC):
     @final
     def set_dither_seed(self, seed: int) -> None:
         """The seed of the noise that encoder and decoder share."""
-        for module in self.modules():
-            if isinstance(module, Quantizer):
-                module.dither_seed = seed
+        row = 0
+        for quantizer in self.quantizers:  # each under rows of its own
+            quantizer.dither_seed, quantizer.first_row = seed, row
+            row += quantizer.noise_rows
 
     @property
     @final

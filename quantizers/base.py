@@ -224,6 +224,8 @@ class Quantizer(LightningModule, ABC):
         size = self.alphabet[stream]
         if len(self.table_sizes) == 0:  # not fitted: uniform, or all escaped
             return integer_counts(torch.ones(size or 1)), 0, size is None
+        if size is not None and int(self.table_sizes[stream]) != size:
+            raise ValueError(f"tables of {int(self.table_sizes[stream])} symbols for {size}: fit_tables() anew")
         ends = self.table_sizes.cumsum(0)
         row = self.table_counts[int(ends[stream] - self.table_sizes[stream]) : int(ends[stream])]
         return row.cpu(), int(self.table_origins[stream]), size is None

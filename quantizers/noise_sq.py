@@ -31,7 +31,7 @@ class NoiseSQ(UniformQuantizer):
         projection: both ways linear, or a linear map plus an MLP of one hidden layer.
         hidden: width of that layer; by default 2 max(C, R).
         dithered_evaluation: evaluate by subtractive dither instead of rounding; Delta becomes 2 / (L - 1), in training
-            too. A model trained without it can be loaded with it and one level more: Delta stays.
+            too. One level more keeps Delta: `noise_sq:levels=4,noise_sq:levels=5,dithered_evaluation=true`.
     """
 
     paper = "Brendel et al. 2024, arXiv:2405.08417, section III-A2"

@@ -7,10 +7,9 @@ Forward: the nearest codeword. Backward: the gradient is copied to the input (st
 
 from typing import final
 
-from torch.nn.functional import mse_loss
-
 from .base import Bits, Codes, Latents, Noise, Scalar
 from .vector import Initialisation, VectorQuantizer
+from .vq_losses import codebook_and_commitment
 
 
 @final
@@ -38,8 +37,6 @@ class StraightThroughVQ(VectorQuantizer):
         return self.straight_through(latents, noise)
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
-        codewords = self.decode(codes, latents[:, :0])
-        codebook_loss = mse_loss(codewords, latents.detach())
-        commitment_loss = mse_loss(latents, codewords.detach())
         _, bits = super().objective(latents, quantized, codes)
-        return self.loss_weight * (codebook_loss + self.commitment * commitment_loss), bits
+        loss = codebook_and_commitment(latents, self.decode(codes, latents[:, :0]), self.commitment)
+        return self.loss_weight * loss, bits

@@ -11,15 +11,17 @@ from codecbench.benchmark.spec import Spec, Training, make_specs
 FULL = Training(steps=1000)
 
 
-def searched(folder: Path, rate: float, law, stop: int | None = None) -> list[tuple[float, int, float]]:
+def searched(
+    folder: Path, rate: float, law, stop: int | None = None, options=lambda bits: bits, training: Training = FULL
+) -> list[tuple[float, int, float]]:
     """Follow a search in which `law` gives the measured rate of (bits, steps); cut off after `stop` trials."""
     folder.mkdir(exist_ok=True)
-    search = RateSearch(folder, rate, rate, FULL)
-    for made, (_, bits, training) in enumerate(search.trainings()):
+    search = RateSearch(folder, rate, rate, training, options)
+    for made, (_, bits, chosen) in enumerate(search.trainings()):
         if made == stop:
             break
-        search.note(bits, training, law(bits, training.steps))
-    return [tuple(trial) for trial in search.trials]
+        search.note(bits, chosen, law(bits, chosen.steps), 1.0)
+    return [tuple(trial[:3]) for trial in search.trials]
 
 
 def test_one_correction_finds_a_rate_that_is_proportional(tmp_path: Path) -> None:
@@ -41,7 +43,36 @@ def test_a_full_training_that_misses_is_repeated(tmp_path: Path) -> None:
 
 def test_what_cannot_be_reached_ends(tmp_path: Path) -> None:
     trials = searched(tmp_path, 5.0, lambda bits, steps: 2.0)
-    assert [steps for _, steps, _ in trials] == [250] * PILOTS + [1000] * TRAININGS
+    assert [steps for _, steps, _ in trials[:6]] == [250] * PILOTS + [1000] * TRAININGS
+
+
+def test_the_nearest_full_training_is_the_one_kept(tmp_path: Path) -> None:
+    rates = iter([5.0, 5.2, 4.5, 4.0])
+    trials = searched(tmp_path, 5.0, lambda bits, steps: next(rates, 5.2))
+    assert [steps for _, steps, _ in trials] == [250, 1000, 1000, 1000, 1000]
+    assert trials[-1] == trials[1]  # made again from its checkpoint, and the one that is loaded
+
+
+def test_steps_of_rate_are_not_trained_twice(tmp_path: Path) -> None:
+    trials = searched(tmp_path, 5.0, lambda bits, steps: 0.9 * round(bits), options=round)
+    assert [(round(bits), steps) for bits, steps, _ in trials] == [(5, 250), (6, 250), (5, 1000), (6, 1000)]
+
+
+def test_beyond_the_last_rate_the_last_one_is_taken(tmp_path: Path) -> None:
+    trials = searched(tmp_path, 15.0, lambda bits, steps: 0.7 * bits, options=lambda b: b if b <= 16 else None)
+    assert [(bits, steps) for bits, steps, _ in trials] == [(15.0, 250), (15.0, 1000)]
+
+
+def test_a_short_run_has_no_pilots(tmp_path: Path) -> None:
+    trials = searched(tmp_path, 5.0, lambda bits, steps: bits, training=Training(steps=60, validate_every=25))
+    assert trials == [(5.0, 60, 5.0)]
+
+
+def test_a_damaged_search_is_told_in_one_line(tmp_path: Path) -> None:
+    for text in ("[{", '[{"bits": 1}]', "7"):
+        (tmp_path / "rate.json").write_text(text)
+        with pytest.raises(UserError, match="--force"):
+            read_search(tmp_path)
 
 
 def test_an_interrupted_search_makes_the_same_trials(tmp_path: Path) -> None:
@@ -57,7 +88,7 @@ def test_an_interrupted_search_makes_the_same_trials(tmp_path: Path) -> None:
 
 def test_a_finished_search_hands_out_its_last_training_again(tmp_path: Path) -> None:
     whole = searched(tmp_path, 5.0, lambda bits, steps: bits)
-    again = list(RateSearch(tmp_path, 5.0, 5.0, FULL).trainings())
+    again = list(RateSearch(tmp_path, 5.0, 5.0, FULL, lambda bits: bits).trainings())
     assert [(number, bits) for number, bits, _ in again] == [(len(whole) - 1, whole[-1][0])]
     assert searched(tmp_path, 5.0, lambda bits, steps: bits) == whole
 
@@ -78,13 +109,40 @@ def test_the_bits_of_a_trial_take_the_place_of_the_bitrates() -> None:
 
 
 def test_a_rate_that_no_configuration_comes_near_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"--bitrate: nsvq: .*nearest: 16"):
+    with pytest.raises(UserError, match=r"--bitrate asks nsvq for 44.44 bit per position: .*nearest: 16"):
         make_codec(spec("nsvq", bitrate=40), 900.0)
 
 
 def test_the_methods_own_steps_of_rate_are_taken_where_they_are_near() -> None:
     codec = make_codec(spec("lfq", bitrate=5.0), 900.0)  # 5.56 bit a frame, in whole bits
     assert codec.quantizers[0].nominal_bits in (5.0, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "rate", "option"),
+    [
+        ("nsvq:codebook_bits=6", 5.0, "codebook_bits"),
+        ("lfq:dims=6", 5.4, "dims"),
+        ("noise_sq:levels=[4,4,4]", 5.4, "levels"),
+        ("noise_sq:levels=4,dims=3", 5.4, "levels"),
+        ("residual:stages=4,stage.codebook_bits=4", 14.4, "stage"),
+        ("fem:target_bits=3", 5.0, "target_bits"),
+        ("fem:rate_weight=0.1", 5.0, "rate_weight"),
+        ("residual:stage=fem,stage.target_bits=3", 5.0, "target_bits"),
+    ],
+)
+def test_options_that_fix_the_rate_are_refused_beside_a_bitrate(quantizer: str, rate: float, option: str) -> None:
+    with pytest.raises(UserError, match=f"--bitrate and .*{option}.* both fix the rate"):
+        make_codec(spec(quantizer, bitrate=rate), 900.0)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "rate"),
+    [("nsvq", 18.0), ("kmeans_vq", 0.2), ("lfq", 0.7), ("lfq:dims=6", 6.8), ("identity", 5.0)],
+)
+def test_rates_beyond_the_ends_of_a_method_are_refused(quantizer: str, rate: float) -> None:
+    with pytest.raises(UserError, match=r"--bitrate asks .* bit per position: "):
+        make_codec(spec(quantizer, bitrate=rate), 900.0)
 
 
 def test_a_method_that_learns_its_rate_gets_the_codecs_default() -> None:
