@@ -18,9 +18,11 @@ import torch
 
 from ..codecs.base import Codec
 from ..leaderboards.records import write_whole
+from .arguments import nested_in, typed
 from .entropy_coding import Coder, encode_codes
 from .errors import UserError
-from .spec import Training
+from .plugins import lookup
+from .spec import Choice, Training
 from .tracks import Track
 
 SEARCH = "rate.json"
@@ -30,6 +32,7 @@ PRECISE, ACCEPTED = 0.025, 0.03  # relative errors of the measured rate
 SIGNALS = 24  # validation signals that a rate is measured on
 HEADER_BITS = 88  # of a file of some seconds
 SLOPES = 0.5, 2.0  # of log rate over log bits, between two trainings
+REACH = [0, *(sign * percent for percent in range(1, 26) for sign in (1, -1))]  # percent from the asked bits
 
 
 class Trial(NamedTuple):
@@ -133,3 +136,42 @@ def held_out_rate(codec: Codec, track: Track, coder: Coder) -> float:
         bits += 8 * len(encode_codes(codec, codec.encode(signal[None]), coder)) + HEADER_BITS
         seconds += signal.shape[-1] / track.signal_rate
     return bits / seconds / 1000
+
+
+def options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
+    """The options that spend about `bits`: where a method has steps of rate, those of the nearest step.
+
+    UserError: the method has no rate so low or so high; options that were given fix the rate already.
+    """
+    cls, _ = lookup("quantizers", choice.name)
+    fixed = typed("quantizer", choice.name, cls, choice.options)
+    learned = [part for _, part in nested_in("quantizer", cls, choice.options) if getattr(part, "rate_is_learned", 0)]
+    own = ["target_bits", "rate_weight"] if learned or getattr(cls, "rate_is_learned", False) else []
+    fixing = sorted(option for option in choice.options if option.rpartition(".")[2] in own)
+    if fixing:
+        raise _twice(fixing)
+    found: dict[int, dict[str, Any]] = {}  # nearest above and below what was asked
+    refusal = ValueError(f"cannot spend {bits:g} bit per position")
+    for percent in REACH:
+        side = (percent > 0) - (percent < 0)
+        if side in found:
+            continue
+        try:
+            found[side] = cls.for_rate(channels, bits * (1 + percent / 100), **fixed)  # type: ignore[attr-defined]
+        except ValueError as error:
+            refusal = error if percent == 0 else refusal
+            continue
+        if side == 0 or len(found) == 2:
+            break
+    if 0 not in found and len(found) < 2:  # not a step between two rates, but beyond the last one
+        raise UserError(f"--bitrate asks {choice.name} for {bits:.4g} bit per position: {refusal}") from refusal
+    chosen = found[0] if 0 in found else next(iter(found.values()))
+    fixing = sorted(chosen.keys() & choice.options.keys())
+    if fixing or not chosen:
+        raise _twice(fixing or list(choice.options))
+    return {**choice.options, **chosen}
+
+
+def _twice(fixing: list[str]) -> UserError:
+    options = ", ".join(f"--quantizer.{option}" for option in fixing)
+    return UserError(f"--bitrate and {options} both fix the rate; leave one of them out")

@@ -27,8 +27,7 @@ from ..leaderboards.records import Record
 from ..leaderboards.tables import terminal_table
 from ..quantizers.base import Quantizer
 from ..quantizers.identity import Identity
-from .arguments import nested_in, typed
-from .calibration import RateSearch, held_out_rate, read_search
+from .calibration import RateSearch, held_out_rate, options_for, read_search
 from .errors import UserError
 from .evaluation import evaluate
 from .plugins import lookup
@@ -42,7 +41,6 @@ MODEL, SPEC, RECORD = "model.safetensors", "spec.yaml", records.RECORD_FILE
 LOCK = ".lock"
 TABLE_FRAMES = 1600  # positions per training crop from which the coding tables are fitted
 TABLE_CROPS = 64
-REACH = [0, *(sign * percent for percent in range(1, 26) for sign in (1, -1))]  # percent from the asked bits
 
 
 def run(quantizer: Any = None, codec: Any = None, *, output_dir: Path | str = "runs", **options: Any) -> Any:
@@ -127,7 +125,7 @@ def make_codec(spec: Spec, signal_rate: float, bits: float | None = None) -> Cod
     def make(channels: int, share: float) -> Quantizer:
         choice = spec.quantizer
         if bits is not None:
-            choice = Choice(choice.name, _options_for(choice, channels, bits * share))
+            choice = Choice(choice.name, options_for(choice, channels, bits * share))
         return build_quantizer(choice, channels)
 
     torch.manual_seed(spec.seed)
@@ -153,45 +151,6 @@ def load_model(folder: Path, spec: Spec | None = None) -> Codec:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{folder}: holds no model of this spec ({reason}); run it anew with --force") from error
     return codec.eval()
-
-
-def _options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
-    """The options that spend about `bits`: where a method has steps of rate, those of the nearest step.
-
-    UserError: the method has no rate so low or so high; options that were given fix the rate already.
-    """
-    cls, _ = lookup("quantizers", choice.name)
-    fixed = typed("quantizer", choice.name, cls, choice.options)
-    learned = [part for _, part in nested_in("quantizer", cls, choice.options) if getattr(part, "rate_is_learned", 0)]
-    own = ["target_bits", "rate_weight"] if learned or getattr(cls, "rate_is_learned", False) else []
-    fixing = sorted(option for option in choice.options if option.rpartition(".")[2] in own)
-    if fixing:
-        raise _twice(fixing)
-    found: dict[int, dict[str, Any]] = {}  # nearest above and below what was asked
-    refusal = ValueError(f"cannot spend {bits:g} bit per position")
-    for percent in REACH:
-        side = (percent > 0) - (percent < 0)
-        if side in found:
-            continue
-        try:
-            found[side] = cls.for_rate(channels, bits * (1 + percent / 100), **fixed)  # type: ignore[attr-defined]
-        except ValueError as error:
-            refusal = error if percent == 0 else refusal
-            continue
-        if side == 0 or len(found) == 2:
-            break
-    if 0 not in found and len(found) < 2:  # not a step between two rates, but beyond the last one
-        raise UserError(f"--bitrate asks {choice.name} for {bits:.4g} bit per position: {refusal}") from refusal
-    chosen = found[0] if 0 in found else next(iter(found.values()))
-    fixing = sorted(chosen.keys() & choice.options.keys())
-    if fixing or not chosen:
-        raise _twice(fixing or list(choice.options))
-    return {**choice.options, **chosen}
-
-
-def _twice(fixing: list[str]) -> UserError:
-    options = ", ".join(f"--quantizer.{option}" for option in fixing)
-    return UserError(f"--bitrate and {options} both fix the rate; leave one of them out")
 
 
 def _trained(spec: Spec, track: Track, folder: Path, logger: Any, console: Console) -> tuple[Codec, TrainingModule]:
@@ -235,7 +194,7 @@ def _configured(spec: Spec, bits: float) -> list[Any] | None:
     asked: list[Any] = []
 
     def make(channels: int, share: float) -> Quantizer:
-        asked.append([channels, _options_for(spec.quantizer, channels, bits * share)])
+        asked.append([channels, options_for(spec.quantizer, channels, bits * share)])
         return Identity(channels)
 
     try:

@@ -7,6 +7,8 @@ distances once. Above 2**28 distances (11 bit and 131,072 vectors) Lloyd's itera
 to four times as long. Large codebooks see few iterations, so that none costs minutes.
 """
 
+import warnings
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -73,7 +75,8 @@ def _scikit_kmeans(points: Tensor, size: int, iterations: int) -> Tensor:
         tol=TOLERANCE,
         random_state=int(torch.randint(2**31 - 1, ())),
     )
-    with threadpool_limits(min(torch.get_num_threads(), 2)):  # sums of more than two threads depend on their order
+    with threadpool_limits(min(torch.get_num_threads(), 2)), warnings.catch_warnings():  # more: order of sums
+        warnings.simplefilter("ignore")  # fewer distinct points than means
         means.fit(points.numpy())
     return torch.from_numpy(means.cluster_centers_)
 

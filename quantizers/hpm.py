@@ -42,6 +42,7 @@ from .density import (
 from .stepped import Analysis, Rounding, SteppedQuantizer
 
 FIT_SYMBOLS = 2048  # in fit()
+MOST_WIDTH = 3640  # 9 * width products of the exact network still add up below 2**53
 EXACT_SYMBOLS = 1 << 15  # at a time in tables()
 
 
@@ -65,8 +66,8 @@ class HPM(SteppedQuantizer):
         side = -(-half // 2)
         super().__init__(channels, side, target_bits, rate_weight, surrogate_rounding)
         width = min(100, 4 * channels) if width is None else width
-        if width < 1:
-            raise ValueError(f"width={width} must be at least 1")
+        if not 1 <= width <= MOST_WIDTH:
+            raise ValueError(f"width={width} must lie between 1 and {MOST_WIDTH}")
         down = RowConvolution(1, width, 7), RowConvolution(width, width, 9, 2), RowConvolution(width, 1, 9, 2)
         up = RowConvolution(1, width, 9, 2, True), RowConvolution(width, width, 9, 2, True), RowConvolution(width, 2, 7)
         self.encoder = RowNetwork(down, (channels, channels, half, side))
@@ -83,7 +84,8 @@ class HPM(SteppedQuantizer):
         return lambda scaled: torch.cat([side(scaled), scaled], 1)
 
     def stream_noise(self, noise: Tensor) -> Tensor:
-        """Side noise is the sum of two channels' noise, wrapped: uniform, and independent of each single channel's."""
+        """Side noise is the sum of two channels' noise, wrapped: uniform, and independent of each
+        single channel's where there are more than one."""
         pairs = torch.arange(2 * self.factorised, device=noise.device) % self.channels
         sums = noise[:, pairs[::2]] + noise[:, pairs[1::2]]
         return torch.cat([sums - sums.round(), noise], 1)

@@ -83,7 +83,7 @@ def test_any_number_of_channels_has_a_quarter_of_side_streams_rounded_up_twice(c
 
 
 def test_an_empty_width_is_refused() -> None:
-    with pytest.raises(ValueError, match="width=0 must be at least 1"):
+    with pytest.raises(ValueError, match="width=0 must lie between 1 and 3640"):
         HPM(4, width=0)
 
 

@@ -172,9 +172,13 @@ def test_a_preset_is_a_name_too_and_brings_its_options():
 @pytest.mark.parametrize(
     ("kind", "name", "start"),
     [
-        ("quantizers", "nsvqq", "no quantizer is called 'nsvqq'; did you mean nsvq? There are: ema_vq, identity, nsvq"),
+        (
+            "quantizers",
+            "nsvqq",
+            "no quantizer is called 'nsvqq'; did you mean nsvq? There are: dithered_sq, diveq",
+        ),
         ("quantizers", "STE-VQ", "no quantizer is called 'STE-VQ'; did you mean ste_vq? There are: "),
-        ("quantizers", "xyz", "no quantizer is called 'xyz'. There are: ema_vq"),
+        ("quantizers", "xyz", "no quantizer is called 'xyz'. There are: dithered_sq, diveq, ema_vq"),
         ("codecs", "frae-l9-h3-r4", "no codec is called 'frae-l9-h3-r4'; did you mean frae-l"),
         ("datamodules", "librispech", "no corpus is called 'librispech'; did you mean librispeech? There are: demo"),
     ],

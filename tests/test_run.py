@@ -118,7 +118,8 @@ def test_the_python_call_takes_classes_and_returns_the_record(speech: Path, tmp_
 def test_a_bitrate_chooses_the_codebook_and_a_missed_one_is_said(speech: Path, tmp_path: Path) -> None:
     assert run(speech, tmp_path, "--bitrate", "4.0") == 0
     record = only(tmp_path)
-    assert record.codebook["size"] == round(2 ** (4.0 * 18 / 16))
+    assert record.codebook["size"] == round(2 ** record.training["rate_search"][-1]["bits"])
+    assert record.seconds["train"] == pytest.approx(sum(trial["seconds"] for trial in record.training["rate_search"]))
     assert record.rate_kbps["target"] == 4.0
     assert record.rate_kbps["missed"] == (abs(record.rate_kbps["measured"] / 4 - 1) > 0.05)
 

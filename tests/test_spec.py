@@ -69,7 +69,14 @@ def line_of(*names, **options):
 def test_options_are_resolved_with_the_constructors_defaults():
     choice = spec(quantizer_options={"codebook_bits": "8"}).quantizer
     assert choice == Choice(
-        "nsvq", {"codebook_bits": 8.0, "initialisation": "kmeans", "replacement": 0.1, "weights": None}
+        "nsvq",
+        {
+            "codebook_bits": 8.0,
+            "initialisation": "kmeans",
+            "replacement": 0.1,
+            "weights": None,
+            "normalise_noise": True,
+        },
     )
 
 
