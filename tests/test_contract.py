@@ -50,6 +50,13 @@ def test_every_codec_passes_around_every_quantizer(codec: str, quantizer: str) -
     assert failures(results) == {}
 
 
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_the_autoencoder_without_feedback_passes_around_every_quantizer(quantizer: str) -> None:
+    make = partial(CODECS["frae"], feedback=0)
+    results = codec_checks.run_checks(make, lambda channels, share: QUANTIZERS[quantizer](channels))
+    assert failures(results) == {}
+
+
 # -- the control ------------------------------------------------------------------------------------------------------
 
 
