@@ -1,10 +1,15 @@
 """The bitrate that was asked for, measured: short pilot trainings find the bits per position that deliver it.
 
 A quantizer is configured in bits per position (`for_rate`), a run is asked for in kbit/s of real files, and what lies
-between, the entropy of the codes, is known only after training. So a pilot is trained on a share of the steps, its rate
-measured on whole validation signals, and the bits corrected, until a pilot comes within PRECISE of what was asked; the
-run itself then trains in full, and again with corrected bits where it misses by more than ACCEPTED. Test items have no
-part in it. The search is kept in the run's folder, so that an interrupted run goes on where it stopped.
+between, the entropy of the codes, is known only after training. So a pilot is trained on a share of the steps, its
+rate measured on whole signals, and the bits corrected, until a pilot comes within PRECISE of what was asked; the run
+itself then trains in full, and again with corrected bits where it misses by more than ACCEPTED. The signals are half from
+validation, half from training: a few voices differ more in rate than known ones from new ones. Test items have no part in
+it. The search is kept in the run's folder, so that an interrupted run goes on where it stopped.
+
+A method that steers its rate comes near it by itself, but what it steers is the rate of noisy codes in the feedback of
+a codec, not that of the codes of a file. So it has no pilots; where the trained model misses by less than TRIMMED, its
+steps are widened or narrowed a little, once, until the signals take what was asked (`trim`).
 """
 
 import json
@@ -15,9 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from ..codecs.base import Codec
 from ..leaderboards.records import write_whole
+from ..quantizers.base import Codes
 from .arguments import nested_in, typed
 from .entropy_coding import Coder, encode_codes
 from .errors import UserError
@@ -29,9 +36,11 @@ SEARCH = "rate.json"
 PILOT_SHARE, LEAST_STEPS = 0.25, 100  # of the steps of the run itself
 PILOTS, TRAININGS = 3, 3  # at most so many of each
 PRECISE, ACCEPTED = 0.025, 0.03  # relative errors of the measured rate
-SIGNALS = 24  # validation signals that a rate is measured on
+SIGNALS = 16  # of validation and of training each that a rate is measured on
 HEADER_BITS = 88  # of a file of some seconds
 SLOPES = 0.5, 2.0  # of log rate over log bits, between two trainings
+TRIMMED, TRIMS, EXACT = 0.2, 6, 0.003  # up to which relative error steps are trimmed, how often, and how precisely
+WIDEST = 0.3  # ln of the widening, either way
 REACH = [0, *(sign * percent for percent in range(1, 26) for sign in (1, -1))]  # percent from the asked bits
 
 
@@ -40,8 +49,9 @@ class Trial(NamedTuple):
 
     bits: float  # per latent position, asked of for_rate()
     steps: int
-    kbps: float  # on validation signals
+    kbps: float  # measured, on signals that are not test items
     seconds: float  # of training
+    widened: float = 0.0  # ln of the factor that the trained steps were widened by
 
 
 class RateSearch:
@@ -53,13 +63,20 @@ class RateSearch:
         first: bits per position where the search starts.
         training: of the run itself.
         options: what a number of bits per position comes to for the method; None where it is refused.
+        steered: the method learns its rate, so there are no pilots.
     """
 
     def __init__(
-        self, folder: Path, wanted: float, first: float, training: Training, options: Callable[[float], Any]
+        self,
+        folder: Path,
+        wanted: float,
+        first: float,
+        training: Training,
+        options: Callable[[float], Any],
+        steered: bool = False,
     ) -> None:
         self.file, self.wanted, self.first = folder / SEARCH, wanted, first
-        self.training, self.options = training, options
+        self.training, self.options, self.steered = training, options, steered
         self.trials = read_search(folder)
 
     def pilot(self) -> Training:
@@ -74,7 +91,7 @@ class RateSearch:
         """
         pilot, last = self.pilot(), None
         stages = [(self.training, TRAININGS, ACCEPTED)]
-        if pilot.steps < self.training.steps and not self._made(self.training):
+        if pilot.steps < self.training.steps and not self._made(self.training) and not self.steered:
             stages.insert(0, (pilot, PILOTS, PRECISE))
         for training, most, tolerance in stages:
             while len(made := self._made(training)) < most and not (made and self._miss(made[-1]) <= tolerance):
@@ -87,9 +104,9 @@ class RateSearch:
         if last is None or last[:2] != best[:2]:
             yield [trial[:2] for trial in self.trials].index(best[:2]), best.bits, self.training
 
-    def note(self, bits: float, training: Training, kbps: float, seconds: float) -> None:
+    def note(self, bits: float, training: Training, kbps: float, seconds: float, widened: float = 0.0) -> None:
         """Keep a trial, in the run's folder too; one made before becomes the last."""
-        trial = Trial(bits, training.steps, kbps, seconds)
+        trial = Trial(bits, training.steps, kbps, seconds, widened)
         before = [other for other in self.trials if other[:2] == trial[:2]]
         if not before:
             self.trials.append(trial)
@@ -129,13 +146,51 @@ def read_search(folder: Path) -> list[Trial]:
 
 
 @torch.no_grad()
-def held_out_rate(codec: Codec, track: Track, coder: Coder) -> float:
-    """kbit/s that files of whole validation signals take, headers included."""
-    bits, seconds = 0.0, 0.0
-    for signal in track.validation_signals(SIGNALS):
-        bits += 8 * len(encode_codes(codec, codec.encode(signal[None]), coder)) + HEADER_BITS
-        seconds += signal.shape[-1] / track.signal_rate
-    return bits / seconds / 1000
+def expected_rate(codec: Codec, track: Track, coder: Coder) -> float:
+    """kbit/s that files of whole signals take, headers included."""
+    signals = [signal for split in ("validation", "train") for signal in track.signals(split, SIGNALS)]
+    bits = sum(8 * len(encode_codes(codec, codes, coder)) + HEADER_BITS for codes in _codes(codec, signals))
+    return bits / sum(signal.shape[-1] for signal in signals) * track.signal_rate / 1000
+
+
+def _codes(codec: Codec, signals: list[Tensor]) -> Iterator[Codes]:
+    """The codes of signals of different lengths; all at once where what follows changes nothing before."""
+    if not codec.causal:
+        yield from (codec.encode(signal[None]) for signal in signals)
+        return
+    longest = max(signal.shape[-1] for signal in signals)
+    padded = torch.stack([nn.functional.pad(signal, (0, longest - signal.shape[-1])) for signal in signals])
+    for codes, signal in zip(codec.encode(padded), signals, strict=True):
+        yield codes[None, :, : codec.positions(tuple(signal.shape))]
+
+
+def trim(codec: Codec, wanted: float, measured: Callable[[], float]) -> tuple[float, float]:
+    """Widen the trained steps of a codec until `measured` kbit/s, tables refitted, are those wanted.
+
+    Returns the rate reached and ln of the widening, 0 where no step is learned or the rate is too far off.
+    """
+    tried = [(measured(), 0.0)]
+    learned = any(quantizer.rate_is_learned for quantizer in codec.quantizers)
+    if not learned or abs(tried[0][0] / wanted - 1) > TRIMMED:
+        return tried[0]
+    amount = math.log(tried[0][0] / wanted)  # a first guess; from then on along the last two
+    while abs(tried[-1][0] / wanted - 1) > EXACT and len(tried) < TRIMS:
+        amount = min(max(amount, -WIDEST), WIDEST)
+        tried.append((_widened(codec, amount - tried[-1][1], measured), amount))
+        (before, start), (now, end) = tried[-2:]
+        if now == before or start == end:
+            break
+        amount = end + (wanted - now) * (end - start) / (now - before)
+    best = min(tried, key=lambda each: abs(each[0] / wanted - 1))
+    if best is not tried[-1]:
+        _widened(codec, best[1] - tried[-1][1], measured)
+    return best
+
+
+def _widened(codec: Codec, amount: float, measured: Callable[[], float]) -> float:
+    for quantizer in codec.quantizers:
+        quantizer.coarsen(amount)
+    return measured()
 
 
 def options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ from ..leaderboards.records import Record
 from ..leaderboards.tables import terminal_table
 from ..quantizers.base import Quantizer
 from ..quantizers.identity import Identity
-from .calibration import RateSearch, held_out_rate, options_for, read_search
+from .calibration import RateSearch, expected_rate, options_for, read_search, trim
 from .errors import UserError
 from .evaluation import evaluate
 from .plugins import lookup
 from .reporting import make_record
-from .spec import Choice, Spec, Training, build_codec, build_corpus, build_quantizer, make_specs
+from .spec import Choice, Spec, build_codec, build_corpus, build_quantizer, make_specs
 from .tracking import log_results, wandb_logger
 from .tracks import Track, track_of
 from .training import TrainingModule, converged, train
@@ -159,9 +160,11 @@ def _trained(spec: Spec, track: Track, folder: Path, logger: Any, console: Conso
     first = asked_bits(spec, signal_rate)
     if spec.bitrate is None or first is None:
         codec = make_codec(spec, signal_rate)
-        module = _fitted(spec, spec.training, codec, track, folder / "checkpoints", logger, console)
+        module = train(codec, track, spec.training, spec.seed, folder / "checkpoints", logger, bar=not console.quiet)
+        _fit_tables(spec, codec, track)
     else:
-        search = RateSearch(folder, spec.bitrate, first, spec.training, lambda bits: _configured(spec, bits))
+        steered = any(quantizer.rate_is_learned for quantizer in make_codec(spec, signal_rate).quantizers)
+        search = RateSearch(folder, spec.bitrate, first, spec.training, lambda bits: _configured(spec, bits), steered)
         codec, module = _searched(spec, search, track, folder, logger, console)
     draft = folder / f".{MODEL}"
     save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, draft)
@@ -178,11 +181,11 @@ def _searched(
         in_full = training is spec.training
         codec = make_codec(spec, domain_rate(spec), bits)
         place = folder / "checkpoints" / str(number)
-        module = _fitted(spec, training, codec, track, place, logger if in_full else False, console)
-        kbps = held_out_rate(codec, track, spec.coder)
+        module = train(codec, track, training, spec.seed, place, logger if in_full else False, bar=not console.quiet)
+        kbps, widened = trim(codec, search.wanted, partial(_fitted_rate, spec, codec, track))
         what = "training" if in_full else "pilot"
         console.print(f"  {what}: {bits:.2f} bit a position gave {kbps:.2f} of {search.wanted:g} kbit/s")
-        search.note(bits, training, kbps, module.spent)
+        search.note(bits, training, kbps, module.spent, widened)
         last = codec, module
     assert last is not None
     last[1].spent = sum(trial.seconds for trial in search.trials)
@@ -204,14 +207,16 @@ def _configured(spec: Spec, bits: float) -> list[Any] | None:
     return asked
 
 
-def _fitted(
-    spec: Spec, training: Training, codec: Codec, track: Track, checkpoints: Path, logger: Any, console: Console
-) -> TrainingModule:
-    module = train(codec, track, training, spec.seed, checkpoints, logger, bar=not console.quiet)
+def _fitted_rate(spec: Spec, codec: Codec, track: Track) -> float:
+    _fit_tables(spec, codec, track)
+    return expected_rate(codec, track, spec.coder)
+
+
+def _fit_tables(spec: Spec, codec: Codec, track: Track) -> None:
+    """The coding tables, on training codes."""
     frames = min(TABLE_FRAMES, track.typical_length)  # padding would favour the codes of silence
     crops = track.training_batch(TABLE_CROPS, frames, np.random.default_rng([spec.seed, spec.training.steps + 2]))
     codec.fit_tables(codec.encode(crops))
-    return module
 
 
 def _training_summary(module: TrainingModule, spec: Spec, folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from ..datamodules.base import SAMPLE_RATE, Corpus, Item
+from ..datamodules.base import SAMPLE_RATE, Corpus, Item, Split
 from ..datamodules.cochlear.ace import BANDS, AceConfig, ace
 from ..datamodules.cochlear.patterns import cached_patterns
 from ..datamodules.cochlear.vocoder import vocode
@@ -96,8 +96,8 @@ class Track(ABC):
         """The same crops of the validation split each time, with B."""
 
     @abstractmethod
-    def validation_signals(self, count: int) -> list[Tensor]:
-        """At most `count` whole signals of the validation split, without B, spread over it."""
+    def signals(self, split: Split, count: int) -> list[Tensor]:
+        """At most `count` whole signals of the train or validation split, without B, spread over it."""
 
     @abstractmethod
     def test_items(self) -> Sequence[Any]:
@@ -146,9 +146,10 @@ class CochlearTrack(Track):
     def validation_batch(self) -> Tensor:
         return self._validation
 
-    def validation_signals(self, count: int) -> list[Tensor]:
-        chosen = np.unique(np.linspace(0, len(self.held_out) - 1, count).round().astype(int))
-        return [torch.from_numpy(np.array(self.held_out[index])) for index in chosen]
+    def signals(self, split: Split, count: int) -> list[Tensor]:
+        patterns = {"train": self.patterns, "validation": self.held_out}[split]
+        chosen = np.unique(np.linspace(0, len(patterns) - 1, count).round().astype(int))
+        return [torch.from_numpy(np.array(patterns[index])) for index in chosen]
 
     def test_items(self) -> Sequence[Item]:
         return self.corpus.items("test")

@@ -140,6 +140,12 @@ class Quantizer(LightningModule, ABC):
         self.table_sizes = torch.tensor([len(row) for row in rows])
         self.table_origins = torch.tensor(origins)
 
+    def coarsen(self, amount: float) -> None:
+        """Widen by exp(amount) what latents are rounded with, where the rate is learned: a trained rate is trimmed so.
+
+        Coding tables are to be fitted anew. Default: nothing, for the rate is fixed.
+        """
+
     @property
     def prefixes(self) -> tuple[int, ...]:
         """Numbers of leading streams that decode on their own, ascending; the last is all of them."""

@@ -38,6 +38,7 @@ from .coding_checks import (
     tables_are_valid,
 )
 from .learning_checks import (
+    coarsening_lowers_the_rate,
     codes_follow_the_data,
     diverged_latents_do_no_harm,
     fit_and_update_run,
@@ -247,6 +248,7 @@ CHECKS: dict[str, Check] = {
         bypass_passes_through,
         autocast_does_not_change_codes,
         for_rate_is_met,
+        coarsening_lowers_the_rate,
         fit_and_update_run,
         codes_follow_the_data,
         decoding_from_any_prefix,

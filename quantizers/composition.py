@@ -57,6 +57,11 @@ class Composition(Quantizer, ABC):
             part.fit_tables(own)
 
     @final
+    def coarsen(self, amount: float) -> None:
+        for part in self.each():
+            part.coarsen(amount)
+
+    @final
     def each(self) -> list[Quantizer]:
         """The parts in operation."""
         return cast(list[Quantizer], list(self.parts)[: self.active])

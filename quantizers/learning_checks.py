@@ -9,6 +9,7 @@ from .checking import (
     built,
     check_fields,
     demand,
+    drawn,
     entropy,
     fresh,
     ready,
@@ -37,6 +38,24 @@ def for_rate_is_met(make: Make) -> None:
             f"for_rate({channels}, bits={bits:g}) gave {options}, which spend {nominal:.3g} bit; refuse with the "
             "nearest rate",
         )
+
+
+def coarsening_lowers_the_rate(make: Make) -> None:
+    """coarsen() makes a learned rate fall, undone it is as before; a fixed rate stays."""
+    quantizer = ready(make)
+    latents = sample(quantizer, *FITTED_ON)
+    rates = []
+    for amount in (0.0, 0.5, -0.5):
+        quantizer.coarsen(amount)
+        codes = quantizer.encode(latents, drawn(quantizer, latents))
+        rates.append(sum(entropy(stream) for stream in codes.unbind(1)))
+    before, coarse, after = rates
+    wanted = "less" if quantizer.rate_is_learned else "as much"
+    demand(
+        (coarse < 0.95 * before if quantizer.rate_is_learned else coarse == before) and abs(after - before) < 0.05,
+        f"codes must carry {wanted} after coarsen(0.5), and as much again after coarsen(-0.5), but they carry "
+        f"{before:.3f}, {coarse:.3f}, {after:.3f} bit; widen the steps by exp(amount)",
+    )
 
 
 def codes_follow_the_data(make: Make) -> None:

@@ -158,6 +158,10 @@ class SoftToHard(Quantizer):
         super().fit_tables(codes)
         self.histogram.copy_(self.table_counts.reshape(self.channels, self.size) / TABLE_TOTAL)
 
+    @torch.no_grad()
+    def coarsen(self, amount: float) -> None:
+        self.log_scale += amount
+
     @classmethod
     def for_rate(cls, channels: int, bits: float, **fixed: Any) -> dict[str, Any]:
         """A target, and more kernels where the default ones cannot spend it with room to spare."""

@@ -196,6 +196,11 @@ class SteppedQuantizer(Quantizer, ABC):
         self.table_sizes = torch.full((len(self.table_counts),), self.table_counts.shape[1])
         self.table_origins = torch.tensor([origin])
 
+    @final
+    @torch.no_grad()
+    def coarsen(self, amount: float) -> None:
+        self.log_step += amount
+
     @classmethod
     def for_rate(cls, channels: int, bits: float, **fixed: Any) -> dict[str, Any]:
         """The target of the steering."""

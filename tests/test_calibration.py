@@ -1,12 +1,27 @@
 """A bitrate is measured kbit/s: pilots find the bits per position that deliver it; an interruption loses nothing."""
 
+import math
 from pathlib import Path
 
 import pytest
-from codecbench.benchmark.calibration import ACCEPTED, PILOTS, PRECISE, TRAININGS, RateSearch, read_search
+import torch
+from codecbench.benchmark.calibration import (
+    ACCEPTED,
+    EXACT,
+    PILOTS,
+    PRECISE,
+    TRAININGS,
+    RateSearch,
+    _codes,
+    read_search,
+    trim,
+)
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.run import make_codec
 from codecbench.benchmark.spec import Spec, Training, make_specs
+from codecbench.codecs.frae import FRAE
+from codecbench.quantizers.identity import Identity
+from codecbench.quantizers.nsvq import NSVQ
 
 FULL = Training(steps=1000)
 
@@ -66,6 +81,61 @@ def test_beyond_the_last_rate_the_last_one_is_taken(tmp_path: Path) -> None:
 def test_a_short_run_has_no_pilots(tmp_path: Path) -> None:
     trials = searched(tmp_path, 5.0, lambda bits, steps: bits, training=Training(steps=60, validate_every=25))
     assert trials == [(5.0, 60, 5.0)]
+
+
+def test_a_method_that_steers_its_rate_has_no_pilots(tmp_path: Path) -> None:
+    search = RateSearch(tmp_path, 5.0, 5.0, FULL, lambda bits: bits, steered=True)
+    steps = []
+    for _, bits, training in search.trainings():
+        steps.append(training.steps)
+        search.note(bits, training, 5.1, 1.0, widened=-0.1)
+    assert steps == [1000]
+    assert read_search(tmp_path)[0].widened == -0.1
+
+
+class Stepped(Identity):
+    """Its rate falls with the width of its steps by a law of its own."""
+
+    rate_is_learned = True
+    width = 0.0
+
+    def coarsen(self, amount: float) -> None:
+        self.width += amount
+
+
+def trimmed(rate, wanted: float, learned: bool = True) -> tuple[float, float, float]:
+    """The rate and the widening that trim() returns, and the width that the quantizer is left with."""
+    codec = FRAE(lambda channels, share: Stepped(channels) if learned else Identity(channels))
+    (quantizer,) = codec.quantizers
+    reached, widened = trim(codec, wanted, lambda: rate(getattr(quantizer, "width", 0.0)))
+    return reached, widened, getattr(quantizer, "width", 0.0)
+
+
+@pytest.mark.parametrize("start", [4.3, 4.9, 5.0, 5.1, 5.9])
+def test_trained_steps_are_widened_until_the_rate_is_met(start: float) -> None:
+    for rate in (lambda width: start - 6 * width, lambda width: start * math.exp(-1.2 * width - width**2)):
+        reached, widened, width = trimmed(rate, 5.0)
+        assert reached == pytest.approx(5.0, rel=EXACT)
+        assert widened == pytest.approx(width, abs=1e-12) and rate(width) == pytest.approx(reached)
+
+
+def test_the_nearest_rate_is_kept_where_widening_does_not_meet_it() -> None:
+    reached, widened, width = trimmed(lambda width: 5.5 - abs(width - 0.05), 5.0)
+    assert reached == pytest.approx(5.5 - abs(width - 0.05)) and widened == pytest.approx(width)
+    assert trimmed(lambda width: 5.5, 5.0) == (5.5, 0.0, 0.0)
+
+
+def test_a_rate_far_off_or_fixed_is_not_trimmed() -> None:
+    assert trimmed(lambda width: 6.5 - width, 5.0) == (6.5, 0.0, 0.0)
+    assert trimmed(lambda width: 5.2, 5.0, learned=False) == (5.2, 0.0, 0.0)
+
+
+def test_padding_changes_no_code_of_a_causal_codec() -> None:
+    torch.manual_seed(0)
+    codec = FRAE(lambda channels, share: NSVQ(channels)).eval()
+    signals = [torch.rand(22, frames) for frames in (3, 50, 20)]
+    for codes, signal in zip(_codes(codec, signals), signals, strict=True):
+        assert torch.equal(codes, codec.encode(signal[None]))
 
 
 def test_a_damaged_search_is_told_in_one_line(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class Vectors(Track):
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         return (signal - decoded).square().mean()
 
-    def validation_signals(self, count: int) -> list[Tensor]:
+    def signals(self, split: str, count: int) -> list[Tensor]:
         return list(self.validation_batch()[:count])
 
     def test_items(self) -> list:

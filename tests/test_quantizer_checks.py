@@ -216,6 +216,15 @@ class RefusesAtLength(Sound):
         raise ValueError("no\nsuch rate")
 
 
+class LearnsARateThatStays(Sound):
+    rate_is_learned = True
+
+
+class ChangesAFixedRate(Sound):
+    def coarsen(self, amount: float) -> None:
+        self.mean += amount
+
+
 class DividesByZero(Sound):
     def update(self, latents: Tensor, codes: Tensor, progress: float) -> None:
         self.mean /= (codes * 0).sum()
@@ -275,6 +284,8 @@ UNSOUND = [
     ("autocast_does_not_change_codes", ProjectsUnderAutocast, "change under autocast"),
     ("for_rate_is_met", MissesItsRate, "spend 6 bit"),
     ("for_rate_is_met", RefusesAtLength, "refuse in one line"),
+    ("coarsening_lowers_the_rate", LearnsARateThatStays, "must carry less after"),
+    ("coarsening_lowers_the_rate", ChangesAFixedRate, "must carry as much after"),
     ("fit_and_update_run", DividesByZero, "mean is not finite"),
     ("fit_and_update_run", ChangesItsDtype, "another shape or dtype"),
     ("codes_follow_the_data", StartsAnywhere, "standard deviation 0.01 the codes carry"),
