@@ -94,6 +94,44 @@ def training_curve(steps: Sequence[int], validation_loss: ArrayLike, path: Path 
     _save(figure, path)
 
 
+def masking(
+    frequencies: ArrayLike,
+    spectrum: ArrayLike,
+    tonal: ArrayLike,
+    noise: ArrayLike,
+    threshold: ArrayLike,
+    quiet: ArrayLike,
+    path: Path | str,
+) -> None:
+    """Draw one frame's spectrum, maskers, masking threshold and threshold in quiet, dB of bins whose Hz are given.
+
+    A masker that is not there is -inf or NaN. ValueError: the arrays differ in length, or are empty.
+    """
+    arrays = (frequencies, spectrum, tonal, noise, threshold, quiet)
+    if len({np.shape(array) for array in arrays}) > 1 or np.ndim(frequencies) != 1 or not np.size(frequencies):
+        raise ValueError("six arrays of one length are wanted, a number for every bin")
+    bins, levels, tones, noises, mask, hearing = (np.asarray(array, dtype=np.float64) for array in arrays)
+    figure = _figure(8.0, 4.6)
+    axis = figure.subplots()
+    kilohertz = bins / 1000
+    above = {"where": levels > mask, "interpolate": True}
+    axis.fill_between(kilohertz, mask, levels, **above, color="C0", alpha=0.15, linewidth=0, label="unmasked")
+    axis.plot(kilohertz, levels, color="C0", linewidth=0.9, label="signal")
+    axis.plot(kilohertz, hearing, color="0.4", linestyle="--", linewidth=1, label="threshold in quiet")
+    axis.plot(kilohertz, mask, color="C3", linewidth=1.6, label="global masking threshold")
+    for maskers, marker, colour, name in ((tones, "^", "C1", "tonal masker"), (noises, "o", "C2", "noise masker")):
+        there = np.isfinite(maskers)
+        axis.plot(kilohertz[there], maskers[there], marker, color=colour, markeredgecolor="k", markersize=6, label=name)
+    top = np.nan_to_num([levels, mask, tones, noises], neginf=0).max()
+    axis.set_ylim(min(mask.min(), 0) - 20, top + 10)  # what lies far below every threshold is not looked for
+    axis.set_xlim(0, kilohertz[-1])
+    axis.set_xlabel("frequency (kHz)")
+    axis.set_ylabel("sound pressure level (dB)")
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize="small", ncols=2)
+    _save(figure, path)
+
+
 def _changes(figure: Figure, axis: Axes, before: NDArray, after: NDArray, extent: tuple[float, ...]) -> None:
     """Error where both selected the band; a band that only one of them selected in a plain colour."""
     was, now = before >= 0, after >= 0

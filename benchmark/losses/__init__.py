@@ -1,1 +1,21 @@
-"""Training losses, each with its paper's equation numbers."""
+"""Training losses, each with its paper's equation numbers.
+
+LOSSES names those of waveforms: each makes, for a sample rate in Hz, a module of the clean and the decoded "B N".
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from .psychoacoustic import LogNoiseToMask, NoiseModulation, PriorityWeighting
+from .spectral import MelLoss, MultiResolutionSTFT, TimeLoss
+
+LOSSES: dict[str, Callable[[int], nn.Module]] = {
+    "time": lambda sample_rate: TimeLoss(),
+    "mel": MelLoss,
+    "stft": lambda sample_rate: MultiResolutionSTFT(),
+    "priority_weighting": PriorityWeighting,
+    "noise_modulation": NoiseModulation,
+    "global_noise_to_mask": LogNoiseToMask,
+    "local_noise_to_mask": lambda sample_rate: LogNoiseToMask(sample_rate, frame=128, hop=64),
+}
