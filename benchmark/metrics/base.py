@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+RESAMPLER = "soxr HQ"  # for the record: what brings audio to the sample rate of a metric
+
 
 class Metric(NamedTuple):
     """A score of one item."""
@@ -9,7 +11,7 @@ class Metric(NamedTuple):
     name: str  # in records and options
     unit: str  # empty: a dimensionless number
     higher_is_better: bool
-    sample_rate: int | None  # Hz of the audio it is handed; None: it is handed no audio
+    sample_rate: int | None  # Hz of the audio it is handed; None: any rate, or no audio at all
     title: str  # in tables
 
 
@@ -22,9 +24,23 @@ _METRICS = (
     Metric("estoi", "", True, 16_000, "ESTOI"),
     Metric("pesq_wb", "MOS-LQO", True, 16_000, "PESQ-WB"),
     Metric("visqol", "MOS-LQO", True, 16_000, "ViSQOL"),
+    Metric("visqol_audio", "MOS-LQO", True, 48_000, "ViSQOL, audio mode"),
+    Metric("two_f", "MMS", True, 48_000, "2f-model"),
+    Metric("nomad", "", False, 16_000, "NOMAD"),
+    Metric("nmr", "dB", False, None, "Noise-to-mask ratio"),
+    Metric("snr", "dB", True, None, "SNR"),
+    Metric("si_sdr", "dB", True, None, "SI-SDR"),
+    Metric("segmental_snr", "dB", True, 16_000, "Segmental SNR"),
+    Metric("peak_snr", "dB", True, None, "Peak SNR of a waveform"),
+    Metric("weighted_snr", "dB", True, 16_000, "Perceptually weighted SNR"),
+    Metric("log_spectral_distance", "dB", False, 16_000, "Log-spectral distance"),
+    Metric("mel_distance", "", False, 16_000, "Mel distance"),
+    Metric("mel_cepstral_distortion", "dB", False, 16_000, "Mel-cepstral distortion"),
     Metric("band_selection_error", "", False, None, "Band selection error"),
     Metric("pattern_rmse", "", False, None, "Pattern RMSE"),
     Metric("active_bands", "bands", False, None, "Stimulated bands per frame"),
     Metric("active_bands_uncoded", "bands", False, None, "Stimulated bands per frame, uncoded"),
+    Metric("ssim", "", True, None, "SSIM"),
+    Metric("psnr", "dB", True, None, "Peak SNR of an image"),
 )
 METRICS = {metric.name: metric for metric in _METRICS}
