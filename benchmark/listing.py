@@ -37,13 +37,17 @@ def tables(what: str | None = None) -> list[Table]:
 
 def options_help(chosen: Mapping[str, str | None]) -> str:
     """The options of the plug-ins named as on the command line, of training and of the front end, a section each."""
-    from .spec import AceConfig, Training
+    from .spec import AceConfig
+    from .training_options import Training
 
     sections = []
     for part, text in chosen.items():
         for name, _ in named(text) if text else ():
             sections.append(_options_help(part, name, *lookup(PARTS[part], name)))
-    sections += [_options_help("training", "", Training, {}), _options_help("ace", "", AceConfig, {})]
+    text = chosen.get("codec")
+    codec = named(text)[0].name if text else ""
+    declared = getattr(lookup("codecs", codec)[0], "training_options", {}) if codec else {}
+    sections += [_options_help("training", "", Training, declared), _options_help("ace", "", AceConfig, {})]
     return "\n".join(sections)
 
 
@@ -80,8 +84,10 @@ def check(part: str, text: str, given: Mapping[str, Any], console: Console) -> i
 
 def _options_help(part: str, name: str, cls: type, preset: Mapping[str, Any]) -> str:
     title = f"{part} {name}".strip()
+    about = {field: getattr(cls, field, "") for field in ("title", "revision", "licence", "citation", "url")}
+    source = "".join(f"  {field}: {text}\n" for field, text in about.items() if text) if part == "data" else ""
     if not options_of(part, cls):
-        return f"{title}: no options\n"
+        return f"{title}: no options\n{source}"
     parser = parser_of(part, name, cls)
     parser.set_defaults({f"{part}.{option}": value for option, value in preset.items()})
     text = parser.format_help().partition("\n")[2].strip()
@@ -92,7 +98,7 @@ def _options_help(part: str, name: str, cls: type, preset: Mapping[str, Any]) ->
         name = registered_name("quantizers", stage.cls) or stage.cls.__name__
         text += f"\n  --{part}.{option} QUANTIZER\n" + " " * 24
         text += f"(default: {name}); its options: --{part}.{option}.OPTION"
-    return f"{title}: {text}\n"
+    return f"{title}: {text}\n{source}"
 
 
 def _table(topic: str) -> Table:
@@ -102,10 +108,12 @@ def _table(topic: str) -> Table:
     if topic == "recipes":
         lines = [(name, _first_line(path.read_text(encoding="utf-8"))) for name, path in recipes().items()]
         return _filled(topic, ("name", "what"), lines)
-    kind, source = KINDS[topic], "licence" if topic == "data" else "paper"
-    columns = ("name", "what", *(("bit",) if topic == "quantizers" else ()), source, "from")
+    if topic == "data":
+        return _corpora()
+    kind = KINDS[topic]
+    columns = ("name", "what", *(("bit",) if topic == "quantizers" else ()), "paper", "from")
     lines = [
-        (name, _about(cls), *((_rates(cls),) if topic == "quantizers" else ()), getattr(cls, source, ""),
+        (name, _about(cls), *((_rates(cls),) if topic == "quantizers" else ()), getattr(cls, "paper", ""),
          origin(kind, name)) for name, cls in found(kind).items()
     ]  # fmt: skip
     table = _filled(topic, columns, lines)
@@ -113,6 +121,22 @@ def _table(topic: str) -> Table:
     said += ["presets: " + ", ".join(presets(kind))] * bool(presets(kind))
     table.caption, table.caption_justify = "\n".join(said) or None, "left"
     return table
+
+
+def _corpora() -> Table:
+    lines = [
+        (name, getattr(cls, "title", _about(cls)), getattr(cls, "kind", ""), _hours(cls), getattr(cls, "licence", ""),
+         origin("datamodules", name)) for name, cls in found("datamodules").items()
+    ]  # fmt: skip
+    table = _filled("data", ("name", "what", "kind", "hours", "licence", "from"), lines)
+    table.columns[3].justify = "right"
+    table.caption, table.caption_justify = "how to cite one, and its options: benchmark run --data NAME --help", "left"
+    return table
+
+
+def _hours(cls: type) -> str:
+    hours = getattr(cls, "hours", None)
+    return "" if hours is None else f"{hours:.3g}"
 
 
 def _rates(cls: Any) -> str:

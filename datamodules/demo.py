@@ -8,15 +8,15 @@ import csv
 from pathlib import Path
 from typing import ClassVar
 
-from .base import Corpus, DataError, Item, Split
+from .base import DataError, Item, Recordings, Split
 
 CORPORA = Path(__file__).parent / "corpora"
 
 
-class Demo(Corpus):
+class Demo(Recordings):
     """Twelve synthetic voices, 7.6 minutes; no options."""
 
-    title: ClassVar[str] = "codecbench demo: twelve synthetic voices"
+    title: ClassVar[str] = "demo: twelve synthetic voices"
     licence: ClassVar[str] = "Apache-2.0"
     citation: ClassVar[str] = "The codecbench authors, 2026; spoken by eSpeak NG 1.51"
     revision: ClassVar[str] = "1"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from codecbench.datamodules.base import SPLITS, Corpus, DataError, read_audio
+from codecbench.datamodules.base import SPLITS, DataError, Recordings, read_audio
 from codecbench.datamodules.folder import Folder
 
 RATE = 16_000
@@ -35,11 +35,11 @@ def refusal(call: Callable[[], object]) -> str:
     return message
 
 
-def splits_of(corpus: Corpus) -> dict[str, set[str]]:
+def splits_of(corpus: Recordings) -> dict[str, set[str]]:
     return {split: {item.speaker for item in corpus.items(split)} for split in SPLITS}
 
 
-def assert_sound(corpus: Corpus) -> None:
+def assert_sound(corpus: Recordings) -> None:
     """What every corpus promises: sorted, the same twice, unique safe names, no speaker in two splits."""
     items = [item for split in SPLITS for item in corpus.items(split)]
     for split in SPLITS:

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from codecbench.datamodules.base import Corpus, DataError, Item, Split
+from codecbench.datamodules.base import DataError, Item, Recordings, Split
 from codecbench.datamodules.cochlear.ace import BANDS, UNSELECTED, AceConfig, ace
 from codecbench.datamodules.cochlear.patterns import PatternSet, cached_patterns
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
-class Tones(Corpus):
+class Tones(Recordings):
     """Three recordings of 0.6, 0.7 and 0.8 s in the folder."""
 
     def __init__(self, root: Path) -> None:
@@ -57,7 +57,7 @@ def counted(seen: list[str]):
     return progress
 
 
-def is_whole(patterns: PatternSet, corpus: Corpus, config: AceConfig = AceConfig()) -> bool:  # noqa: B008
+def is_whole(patterns: PatternSet, corpus: Recordings, config: AceConfig = AceConfig()) -> bool:  # noqa: B008
     items = corpus.items("train")
     fresh = [ace(torch.from_numpy(corpus.load(item))[None], config)[0].numpy() for item in items]
     same = all(np.array_equal(pattern, found) for pattern, found in zip(fresh, patterns, strict=True))

@@ -180,7 +180,7 @@ def test_a_preset_is_a_name_too_and_brings_its_options():
         ("quantizers", "STE-VQ", "no quantizer is called 'STE-VQ'; did you mean ste_vq? There are: "),
         ("quantizers", "xyz", "no quantizer is called 'xyz'. There are: dithered_sq, diveq, ema_vq"),
         ("codecs", "frae-l9-h3-r4", "no codec is called 'frae-l9-h3-r4'; did you mean frae-l"),
-        ("datamodules", "librispech", "no corpus is called 'librispech'; did you mean librispeech? There are: demo"),
+        ("datamodules", "librispech", "no corpus is called 'librispech'; did you mean librispeech? There are: cifar10"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest_and_the_list(kind, name, start):

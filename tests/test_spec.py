@@ -9,13 +9,14 @@ import yaml
 from codecbench.benchmark import arguments, plugins
 from codecbench.benchmark.arguments import bitrates, named, seeds, split_dotted
 from codecbench.benchmark.errors import UserError
-from codecbench.benchmark.spec import Choice, Spec, Training, build_codec, build_corpus, build_quantizer, make_specs
+from codecbench.benchmark.spec import Choice, Spec, build_codec, build_corpus, build_quantizer, make_specs
+from codecbench.benchmark.training_options import Training
 from codecbench.quantizers.nsvq import NSVQ
 
 CORPUS = """
-from codecbench.datamodules.base import Corpus, DataError
+from codecbench.datamodules.base import DataError, Recordings
 
-class Toy(Corpus):
+class Tiny(Recordings):
     location_options = frozenset({"root"})
     def __init__(self, root: str = "here", noise_db: float = 0):
         if noise_db > 90:
@@ -40,15 +41,15 @@ class Mine(Base):
 
 
 @pytest.fixture(autouse=True)
-def toy_corpus(monkeypatch, tmp_path):
+def tiny_corpus(monkeypatch, tmp_path):
     monkeypatch.setattr(plugins, "_handed_in", {kind: {} for kind in plugins.BASES})
-    for name, text in (("toy.py", CORPUS), ("mine.py", QUANTIZER)):
+    for name, text in (("tiny.py", CORPUS), ("mine.py", QUANTIZER)):
         (tmp_path / name).write_text(text)
         plugins.add_file(tmp_path / name)
 
 
 def specs(quantizer: Any = "nsvq", codec: Any = "frae", **options: Any):
-    return make_specs(quantizer, codec, **{"data": "toy", **options})
+    return make_specs(quantizer, codec, **{"data": "tiny", **options})
 
 
 def spec(*names, **options):
@@ -116,9 +117,9 @@ def test_a_spec_is_frozen():
 
 def test_the_name_tells_the_choices_and_ends_in_the_hash():
     one = spec(codec="frae-l5-h3-r4", bitrate=2.4, seed=3)
-    assert one.name == f"frae-l5-h3-r4_nsvq_toy_2.4kbps_s3_{one.hash}"
+    assert one.name == f"frae-l5-h3-r4_nsvq_tiny_2.4kbps_s3_{one.hash}"
     assert len(one.hash) == 12 and int(one.hash, 16) >= 0
-    assert spec().name == f"frae_nsvq_toy_s0_{spec().hash}"
+    assert spec().name == f"frae_nsvq_tiny_s0_{spec().hash}"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_a_record_is_not_told_where_the_data_lie():
 
 
 def test_the_sources_of_all_three_plugins_are_in_the_spec():
-    assert [name for name, _ in spec(codec="aec").plugins] == ["nsvq", "aec", "toy"]
+    assert [name for name, _ in spec(codec="aec").plugins] == ["nsvq", "aec", "tiny"]
     assert spec().plugins[0][1] == plugins.source_hash(NSVQ)
 
 
@@ -184,12 +185,12 @@ def test_the_yaml_of_a_spec_is_a_config_that_gives_the_same_spec(tmp_path, bitra
 
 def test_arguments_go_before_the_config_and_the_config_before_the_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(arguments, "RECIPES", tmp_path)
-    (tmp_path / "brief.yaml").write_text("training: {steps: 1, batch_size: 1, crop_frames: 1}\ncodec: aec\nseed: 1")
+    (tmp_path / "brief.yaml").write_text("training: {steps: 1, batch_size: 1, crop_seconds: 1}\ncodec: aec\nseed: 1")
     (tmp_path / "run.yaml").write_text(
         "quantizer: {name: ste_vq, codebook_bits: 3}\ntraining: {batch_size: 2, steps: 2}"
     )
     one = spec(None, None, training={"steps": 3}, profile="brief", config=tmp_path / "run.yaml")
-    assert (one.training.steps, one.training.batch_size, one.training.crop_frames) == (3, 2, 1)
+    assert (one.training.steps, one.training.batch_size, one.training.crop_seconds) == (3, 2, 1)
     assert (one.quantizer.name, one.quantizer.options["codebook_bits"]) == ("ste_vq", 3)
     assert (one.codec.name, one.seed) == ("aec", 1)
 
@@ -364,4 +365,4 @@ def test_a_name_may_be_written_as_an_option():
 
 def test_the_recipes_that_are_shipped_can_be_read():
     for name in arguments.recipes():
-        assert make_specs(data="toy", profile=name), yaml.safe_dump(arguments.read_recipe(name))
+        assert make_specs(data="tiny", profile=name), yaml.safe_dump(arguments.read_recipe(name))
