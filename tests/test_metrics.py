@@ -1,16 +1,12 @@
 """Every metric equals its outside reference on real speech, its hand-worked value, or is NaN where it is undefined."""
 
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from codecbench.benchmark.metrics import audio
-from codecbench.benchmark.metrics.audio import VISQOL_MODEL, pesq_wb, stoi, visqol_speech
+from codecbench.benchmark.metrics.audio import stoi
 from codecbench.benchmark.metrics.base import METRICS
 from codecbench.benchmark.metrics.codes import (
     codebook_use,
@@ -19,7 +15,9 @@ from codecbench.benchmark.metrics.codes import (
     perplexity,
     used_fraction,
 )
+from codecbench.benchmark.metrics.quality import pesq_wb, visqol_speech
 from codecbench.benchmark.metrics.stimulation import active_bands, band_selection_error, pattern_rmse, score_stimulation
+from codecbench.benchmark.metrics.workers import ScorePool
 from codecbench.datamodules.cochlear.ace import UNSELECTED, AceConfig, ace
 from codecbench.datamodules.cochlear.vocoder import vocode
 
@@ -30,6 +28,8 @@ MEASURES = {
     "pesq_wb": pesq_wb,
     "visqol": visqol_speech,
 }
+
+AT_ONCE = ScorePool(1).submit
 
 
 @pytest.fixture(scope="module")
@@ -52,28 +52,10 @@ def test_stoi_and_estoi_equal_pystoi(speech):
     from pystoi import stoi as pystoi
 
     for signal in speech:
-        assert stoi(signal, noisy(signal)) == pystoi(signal, noisy(signal), SAMPLE_RATE)
-        assert stoi(signal, noisy(signal), 10_000) == pystoi(signal, noisy(signal), 10_000)
-        estoi = stoi(signal, noisy(signal), extended=True)
-        assert estoi == pytest.approx(pystoi(signal, noisy(signal), SAMPLE_RATE, True), abs=1e-9)
-
-
-def test_pesq_equals_the_library(speech):
-    from pesq import pesq
-
-    for signal in speech:
-        assert pesq_wb(signal, noisy(signal)) == pesq(SAMPLE_RATE, signal, noisy(signal), "wb")
-
-
-def test_visqol_equals_the_library_with_the_polynomial_mapping(speech):
-    from visqol import VisqolApi
-
-    api = VisqolApi()
-    api.create(mode="speech", use_lattice_model=False)
-    for signal in speech:
-        expected = api.measure_from_arrays(signal, noisy(signal), SAMPLE_RATE).moslqo
-        assert visqol_speech(signal, noisy(signal)) == expected
-    assert "polynomial" in VISQOL_MODEL
+        for rate in (SAMPLE_RATE, 10_000):
+            for extended in (False, True):
+                expected = pystoi(signal, noisy(signal), rate, extended)
+                assert stoi(signal, noisy(signal), rate, extended) == pytest.approx(expected, abs=1e-10)
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -83,14 +65,10 @@ def test_more_noise_scores_lower_and_none_scores_best(name, speech):
     assert scores[0] == pytest.approx({"stoi": 1, "estoi": 1, "pesq_wb": 4.644, "visqol": 5}[name], abs=1e-3)
 
 
-def test_estoi_of_a_signal_with_silence_is_the_same_each_time(speech):
-    decoded = speech[0].copy()
-    decoded[10_000:30_000] = 0
-    np.random.seed(1)
-    first = stoi(speech[0], decoded, extended=True)
-    assert np.random.random() == np.random.RandomState(1).random()  # nobody else's generator moved
-    np.random.seed(2)
-    assert stoi(speech[0], decoded, extended=True) == first
+def test_stoi_takes_views_that_cannot_be_written(speech):
+    signal = speech[0][::-1]
+    signal.flags.writeable = False
+    assert stoi(signal, signal) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name, floor", [("stoi", 0.0), ("estoi", 0.0), ("pesq_wb", 1.0), ("visqol", 1.0)])
@@ -118,40 +96,6 @@ def test_stoi_below_its_thirty_frames_is_nan_not_pystois_constant(speech):
     with pytest.warns(RuntimeWarning, match="Not enough"):
         assert pystoi(short, short, SAMPLE_RATE) == 1e-5
     assert math.isnan(stoi(short, short))
-
-
-def test_long_signals_are_scored_apart_by_the_same_pesq(speech, monkeypatch):
-    expected = pesq_wb(speech[0], noisy(speech[0]))
-    monkeypatch.setattr(audio, "PESQ_SAFE_SAMPLES", 0)
-    assert pesq_wb(speech[0], noisy(speech[0])) == expected
-
-
-def test_more_utterances_than_pesq_can_hold_are_nan_and_do_not_end_the_process():
-    time = np.arange(40 * SAMPLE_RATE) / SAMPLE_RATE
-    bursts = np.random.default_rng(0).standard_normal(len(time)) * (0.1 * (time % 0.5 < 0.25) + 1e-5)
-    assert math.isnan(pesq_wb(bursts, noisy(bursts, 30)))
-
-
-def test_numba_imported_after_us_survives_a_fork():
-    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_THREADING_LAYER"}
-    script = """
-import os
-from codecbench.benchmark.metrics import audio
-import numba, numpy
-@numba.njit(parallel=True)
-def total(x):
-    result = 0.0
-    for i in numba.prange(len(x)):
-        result += x[i]
-    return result
-total(numpy.ones(10))
-if os.fork() == 0:
-    os._exit(int(total(numpy.ones(10))))
-print(os.waitstatus_to_exitcode(os.wait()[1]), numba.threading_layer())
-"""
-    command = [sys.executable, "-c", script]
-    output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-    assert output.split() == ["10", "workqueue"]
 
 
 # -- stimulation patterns ---------------------------------------------------------------------------------------------
@@ -197,10 +141,10 @@ def test_score_stimulation_compares_each_score_with_its_own_reference(speech):
     pattern = ace(clean[None], config)[0]
     decoded = torch.where(pattern >= 0, (pattern * 4).round() / 4, pattern)
     decoded[:3] = UNSELECTED
-    scores = score_stimulation(clean, pattern, decoded, config)
+    scores = score_stimulation(clean, pattern, decoded, config, AT_ONCE)()
     uncoded, coded = (vocode(each[None], len(clean), config)[0].numpy() for each in (pattern, decoded))
     peak = np.abs(uncoded).max()
-    assert list(scores) == list(METRICS)
+    assert len(scores) == 12 and scores.keys() <= METRICS.keys()
     expected = {
         "vstoi": stoi(speech[0], coded),
         "vstoi_uncoded": stoi(speech[0], uncoded),
@@ -223,7 +167,7 @@ def test_score_stimulation_compares_each_score_with_its_own_reference(speech):
 def test_an_uncoded_pattern_scored_against_itself_is_perfect(speech):
     clean = torch.from_numpy(speech[1]).float()
     pattern = ace(clean[None])[0]
-    scores = score_stimulation(clean, pattern, pattern.clone(), AceConfig())
+    scores = score_stimulation(clean, pattern, pattern.clone(), AceConfig(), AT_ONCE)()
     assert scores["dvstoi"] == scores["band_selection_error"] == scores["pattern_rmse"] == 0
     assert scores["stoi"] == pytest.approx(1) == scores["estoi"]
     assert scores["visqol"] == pytest.approx(5)
@@ -236,8 +180,8 @@ def test_score_stimulation_never_raises(speech):
     cases = [(clean, pattern, bad) for bad in (silent, broken, pattern[:, :0])]
     cases += [(clean * 0, silent, silent), (clean[:0], pattern[:, :0], pattern[:, :0]), (clean, broken, pattern)]
     for case in cases:
-        scores = score_stimulation(*case, AceConfig())
-        assert list(scores) == list(METRICS)
+        scores = score_stimulation(*case, AceConfig(), AT_ONCE)()
+        assert len(scores) == 12 and scores.keys() <= METRICS.keys()
         assert math.isnan(scores["stoi"])
 
 
@@ -280,6 +224,11 @@ def test_codebook_use_is_by_stream():
 def test_every_metric_is_declared_under_its_own_name():
     assert all(name == metric.name for name, metric in METRICS.items())
     assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == [
+        "nomad",
+        "nmr",
+        "log_spectral_distance",
+        "mel_distance",
+        "mel_cepstral_distortion",
         "band_selection_error",
         "pattern_rmse",
         "active_bands",

@@ -4,9 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...datamodules.cochlear.ace import AceConfig
+from ...datamodules.cochlear.ace import SAMPLE_RATE, AceConfig
 from ...datamodules.cochlear.vocoder import vocode
-from .audio import pesq_wb, stoi, visqol_speech
+from .intelligibility import Reference
+from .workers import Pending, Submit
 
 Pattern = Float[Tensor, "22 _"]  # T frames, negative where a band is not stimulated; other lengths of a pair give NaN
 
@@ -32,36 +33,46 @@ def active_bands(pattern: Pattern) -> float:
 
 
 def score_stimulation(
-    clean: Float[Tensor, " N"], pattern: Pattern, decoded: Pattern, config: AceConfig
-) -> dict[str, float]:
-    """Every metric of a decoded pattern, given the uncoded one and the clean signal at 16 kHz that it came from.
+    clean: Float[Tensor, " N"], pattern: Pattern, decoded: Pattern, config: AceConfig, submit: Submit
+) -> Pending:
+    """Begin to score a decoded pattern, given the uncoded one and the clean signal at 16 kHz that it came from.
+
+    What is returned waits for what `submit` computes, and gives every metric.
 
     vstoi, vestoi: the vocoded decoded pattern against the clean signal; stoi, estoi, pesq_wb, visqol: against the
     vocoded uncoded pattern, with one gain for both that brings the latter to a peak of 1 (ViSQOL depends on level).
     """
     clean, pattern, decoded = clean.detach().cpu(), pattern.detach().cpu(), decoded.detach().cpu()
+    clean = clean if len(clean) else torch.full((1,), torch.nan)
     uncoded, coded = (_audible(each, len(clean), config) for each in (pattern, decoded))
     gain = 1 / uncoded.abs().max()
     uncoded, coded = uncoded * gain, coded * gain
-    vstoi, vstoi_uncoded = stoi(clean, coded), stoi(clean, uncoded)
-    return {
+    waiting = submit(("pesq_wb", "visqol"), uncoded, coded)
+    (vstoi, vstoi_uncoded), (vestoi, _) = _intelligibility(clean, coded, uncoded)
+    (stoi,), (estoi,) = _intelligibility(uncoded, coded)
+    own = {
         "vstoi": vstoi,
         "vstoi_uncoded": vstoi_uncoded,
         "dvstoi": vstoi - vstoi_uncoded,
-        "vestoi": stoi(clean, coded, extended=True),
-        "stoi": stoi(uncoded, coded),
-        "estoi": stoi(uncoded, coded, extended=True),
-        "pesq_wb": pesq_wb(uncoded, coded),
-        "visqol": visqol_speech(uncoded, coded),
+        "vestoi": vestoi,
+        "stoi": stoi,
+        "estoi": estoi,
         "band_selection_error": band_selection_error(pattern, decoded),
         "pattern_rmse": pattern_rmse(pattern, decoded),
         "active_bands": active_bands(decoded),
         "active_bands_uncoded": active_bands(pattern),
     }
+    return lambda: own | waiting.result()
+
+
+def _intelligibility(reference: Tensor, *decoded: Tensor) -> list[list[float]]:
+    """STOI, then ESTOI, of every decoded signal in float64."""
+    scores = Reference(reference[None].double(), SAMPLE_RATE).pair(torch.stack(decoded).double())
+    return [score.tolist() for score in scores]
 
 
 def _audible(pattern: Pattern, samples: int, config: AceConfig) -> Tensor:
     """The vocoded pattern, NaN where there is nothing to vocode."""
-    if pattern.shape[-1] == 0 or samples == 0:
-        return torch.full((max(samples, 1),), torch.nan)
+    if pattern.shape[-1] == 0:
+        return torch.full((samples,), torch.nan)
     return vocode(pattern[None], samples, config)[0]
