@@ -3,9 +3,9 @@
 A quantizer is configured in bits per position (`for_rate`), a run is asked for in kbit/s of real files, and what lies
 between, the entropy of the codes, is known only after training. So a pilot is trained on a share of the steps, its
 rate measured on whole signals, and the bits corrected, until a pilot comes within PRECISE of what was asked; the run
-itself then trains in full, and again with corrected bits where it misses by more than ACCEPTED. The signals are half from
-validation, half from training: a few voices differ more in rate than known ones from new ones. Test items have no part in
-it. The search is kept in the run's folder, so that an interrupted run goes on where it stopped.
+itself then trains in full, and again with corrected bits where it misses by more than ACCEPTED. The signals are half
+from validation, half from training: a few voices differ more in rate than known ones from new ones. Test items have no
+part in it. The search is kept in the run's folder, so that an interrupted run goes on where it stopped.
 
 A method that steers its rate comes near it by itself, but what it steers is the rate of noisy codes in the feedback of
 a codec, not that of the codes of a file. So it has no pilots; where the trained model misses by less than TRIMMED, its
@@ -29,8 +29,9 @@ from .arguments import nested_in, typed
 from .entropy_coding import Coder, encode_codes
 from .errors import UserError
 from .plugins import lookup
-from .spec import Choice, Training
+from .spec import Choice
 from .tracks import Track
+from .training_options import Training
 
 SEARCH = "rate.json"
 PILOT_SHARE, LEAST_STEPS = 0.25, 100  # of the steps of the run itself

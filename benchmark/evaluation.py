@@ -17,6 +17,7 @@ from .bitstream import Header, fingerprint
 from .entropy_coding import Coder, decode_codes, encode_codes, information
 from .errors import BitstreamError, UserError
 from .metrics.codes import codebook_use
+from .metrics.workers import score_pool
 from .tracks import FrontEnd, TestItem, Track
 
 SHOWN = 3  # items whose decoded audio and pictures are kept
@@ -43,30 +44,35 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
 def evaluate(decoder: Codec, encoder: Codec, track: Track, folder: Path, coder: Coder, watched: Watched) -> Evaluation:
     """Encode every test item to `folder`/bitstreams, decode the file with `decoder`, score it.
 
-    UserError if a file does not decode to what the encoder expected: then no score would mean anything.
+    Items are scored in other processes while the next ones are coded. UserError if a file does not decode to what the
+    encoder expected: then no score would mean anything.
     """
     files, shown = folder / "bitstreams", folder / "examples"
     for place in (files, shown):
         place.mkdir(exist_ok=True)
     seconds: dict[str, float] = {"encode": 0.0, "decode": 0.0, "score": 0.0, "audio": 0.0}
-    rows, codes = [], []
-    for number, source in enumerate(watched(track.test_items(), "encode, decode, score")):
-        item = track.load(source)
-        path = files / f"{item.name}.cbs"
-        with _timed(seconds, "encode"):
-            seed = zlib.crc32(item.name.encode()) & 0xFF  # of dither: an item's own, the same in every run
-            sent, expected = encode_file(encoder, item.signal, path, coder, item.samples, seed=seed)
-        with _timed(seconds, "decode"):
-            header, decoded = decode_file(decoder, path, track.front_end)
-        _compare(path, expected, decoded)
+    rows, codes, pending = [], [], []
+    items = track.test_items()
+    with score_pool(len(items)) as pool:
+        for number, source in enumerate(watched(items, "encode, decode, score")):
+            item = track.load(source)
+            path = files / f"{item.name}.cbs"
+            with _timed(seconds, "encode"):
+                seed = zlib.crc32(item.name.encode()) & 0xFF  # of dither: an item's own, the same in every run
+                sent, expected = encode_file(encoder, item.signal, path, coder, item.samples, seed=seed)
+            with _timed(seconds, "decode"):
+                header, decoded = decode_file(decoder, path, track.front_end)
+            _compare(path, expected, decoded)
+            with _timed(seconds, "score"):
+                pending.append(track.score(item, decoded, pool))
+            if number < SHOWN:
+                track.show(item, decoded, shown)
+            seconds["audio"] += item.seconds
+            codes.append(sent)
+            rows.append(_row(item, path, header, encoder, sent))
         with _timed(seconds, "score"):
-            scores = track.score(item, decoded)
-        if number < SHOWN:
-            track.show(item, decoded, shown)
-        seconds["audio"] += item.seconds
-        codes.append(sent)
-        rows.append(_row(item, path, header, encoder, sent) | scores)
-    return Evaluation(rows, _codebooks(encoder, codes), seconds)
+            scores = [wait() for wait in pending]
+    return Evaluation([row | own for row, own in zip(rows, scores, strict=True)], _codebooks(encoder, codes), seconds)
 
 
 @torch.no_grad()

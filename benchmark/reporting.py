@@ -13,8 +13,8 @@ from ..codecs.base import Codec
 from ..leaderboards.records import Record, Score
 from ..leaderboards.statistics import bootstrap_mean
 from .evaluation import Evaluation
-from .metrics.audio import VISQOL_MODEL
-from .metrics.base import METRICS
+from .metrics.base import METRICS, RESAMPLER
+from .metrics.quality import VISQOL_MODEL
 from .spec import Spec
 from .tracks import Track
 
@@ -22,8 +22,10 @@ LIBRARIES = ("torch", "lightning", "numpy", "codecbench", "constriction", "pysto
 MISSED = 0.05  # share of the asked bitrate
 
 
-def make_record(spec: Spec, codec: Codec, track: Track, evaluation: Evaluation, training: dict[str, Any]) -> Record:
-    """Everything that a leaderboard may show of a run."""
+def make_record(
+    spec: Spec, codec: Codec, track: Track, evaluation: Evaluation, training: dict[str, Any], notes: list[str]
+) -> Record:
+    """Everything that a leaderboard may show of a run; `notes` are those of its data."""
     seconds = evaluation.seconds
     return Record(
         spec=spec.recorded(),
@@ -38,13 +40,13 @@ def make_record(spec: Spec, codec: Codec, track: Track, evaluation: Evaluation, 
         environment=_environment(),
         training=training,
         files={"model": "model.safetensors", "items": "items.csv", "bitstreams": "bitstreams", "examples": "examples"},
-        notes=_notes(),
+        notes=[*track.notes, *notes],
     )
 
 
 def _scores(rows: list[dict[str, Any]]) -> dict[str, Score]:
     scores = {}
-    for name in rows[0].keys() & METRICS.keys():
+    for name in [name for name in METRICS if name in rows[0]]:
         values = np.array([row[name] for row in rows], dtype=np.float64)
         failed = int(np.isnan(values).sum())
         metric = METRICS[name]
@@ -110,6 +112,7 @@ def _environment() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": 1,
         "visqol": VISQOL_MODEL,
+        "resampler": RESAMPLER,
         **{library: version(library) for library in LIBRARIES},
     }
 
@@ -123,7 +126,3 @@ def _cpu() -> str:
         return f"{pieces['model name']} family {pieces['cpu family']} model {pieces['model']}"
     except (OSError, KeyError):
         return platform.processor() or platform.machine()
-
-
-def _notes() -> list[str]:
-    return ["pesq_wb and visqol compare vocoded audio: diagnostics outside their validated use, not ranked"]

@@ -29,19 +29,20 @@ from ..leaderboards.tables import terminal_table
 from ..quantizers.base import Quantizer
 from ..quantizers.identity import Identity
 from .calibration import RateSearch, expected_rate, options_for, read_search, trim
+from .domains import signal_rate, track_of
 from .errors import UserError
 from .evaluation import evaluate
 from .plugins import lookup
 from .reporting import make_record
 from .spec import Choice, Spec, build_codec, build_corpus, build_quantizer, make_specs
 from .tracking import log_results, wandb_logger
-from .tracks import Track, track_of
+from .tracks import Track
 from .training import TrainingModule, converged, train
 
 MODEL, SPEC, RECORD = "model.safetensors", "spec.yaml", records.RECORD_FILE
 LOCK = ".lock"
-TABLE_FRAMES = 1600  # positions per training crop from which the coding tables are fitted
-TABLE_CROPS = 64
+TABLE_SECONDS = 1.8  # of each training crop from which the coding tables are fitted
+TABLE_CROPS, AT_ONCE = 64, 16
 
 
 def run(quantizer: Any = None, codec: Any = None, *, output_dir: Path | str = "runs", **options: Any) -> Any:
@@ -61,7 +62,7 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
     _writable(output_dir)
     specs = list({spec.hash: spec for spec in specs}.values())
     for spec in specs:  # what cannot be is said before anything is trained
-        make_codec(spec, domain_rate(spec))
+        make_codec(spec, signal_rate(spec))
     for data in {spec.data_fingerprint: spec.data for spec in specs}.values():
         build_corpus(data).validate()
     found = []
@@ -85,11 +86,9 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
         console.print(f"  finished before: {finished} (--force runs it anew)", highlight=False, soft_wrap=True)
         return records.read(finished)
     _writable(folder)
-    corpus = build_corpus(spec.data)
-    weight = spec.training.band_selection_weight
-    codec = make_codec(spec, domain_rate(spec))
+    codec = make_codec(spec, signal_rate(spec))
     with _alone(folder), _steady(spec.seed):
-        track = track_of(codec.domain, corpus, spec.ace, weight, _watched(console))
+        track = track_of(spec, _watched(console))
         if codec.leading != track.leading:
             raise UserError(
                 f"{spec.codec.name} codes signals of {codec.leading} bands, {spec.data.name} has {track.leading}"
@@ -103,7 +102,7 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
     training = _training_summary(module, spec, folder)
     if spec.bitrate is not None:
         training["rate_search"] = [trial._asdict() for trial in read_search(folder)]
-    record = make_record(spec, codec, track, evaluation, training)
+    record = make_record(spec, codec, track, evaluation, training, build_corpus(spec.data).notes())
     log_results(logger, record, folder)
     records.write_items(folder / "items.csv", evaluation.rows)
     records.write(record, finished)
@@ -111,17 +110,14 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
     return record
 
 
-def domain_rate(spec: Spec) -> float:
-    """Samples per second of the signal that the codec of a spec codes."""
-    return spec.ace.frame_rate  # the only domain with data yet is "stimulation"
+def make_codec(spec: Spec, rate: float, bits: float | None = None) -> Codec:
+    """A fresh codec of a spec for signals of `rate` samples/s, with its quantizers.
 
-
-def make_codec(spec: Spec, signal_rate: float, bits: float | None = None) -> Codec:
-    """A fresh codec of a spec, quantizers included; `bits` per position instead of those of the spec's bitrate.
+    `bits` per position take the place of those of the spec's bitrate.
 
     UserError: the parts do not fit, the bitrate cannot be met.
     """
-    bits = asked_bits(spec, signal_rate) if bits is None else bits
+    bits = asked_bits(spec, rate) if bits is None else bits
 
     def make(channels: int, share: float) -> Quantizer:
         choice = spec.quantizer
@@ -133,11 +129,11 @@ def make_codec(spec: Spec, signal_rate: float, bits: float | None = None) -> Cod
     return build_codec(spec.codec, make)
 
 
-def asked_bits(spec: Spec, signal_rate: float) -> float | None:
+def asked_bits(spec: Spec, rate: float) -> float | None:
     """Bits per latent position that a spec's bitrate comes to, headers left out of account."""
     if spec.bitrate is None:
         return None
-    return spec.bitrate * 1000 * getattr(lookup("codecs", spec.codec.name)[0], "stride", 1) / signal_rate
+    return spec.bitrate * 1000 * getattr(lookup("codecs", spec.codec.name)[0], "stride", 1) / rate
 
 
 def load_model(folder: Path, spec: Spec | None = None) -> Codec:
@@ -146,7 +142,7 @@ def load_model(folder: Path, spec: Spec | None = None) -> Codec:
         spec = spec or Spec.from_yaml((folder / SPEC).read_text(encoding="utf-8"))
         state = load_file(folder / MODEL)
         trials = read_search(folder)
-        codec = make_codec(spec, domain_rate(spec), trials[-1].bits if trials else None)
+        codec = make_codec(spec, signal_rate(spec), trials[-1].bits if trials else None)
         codec.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: a state that does not fit
         reason = " ".join(str(error).split())[:120]
@@ -156,14 +152,14 @@ def load_model(folder: Path, spec: Spec | None = None) -> Codec:
 
 def _trained(spec: Spec, track: Track, folder: Path, logger: Any, console: Console) -> tuple[Codec, TrainingModule]:
     """Train, as often as the asked rate takes, fit the coding tables on training codes, save."""
-    signal_rate = domain_rate(spec)
-    first = asked_bits(spec, signal_rate)
+    rate = signal_rate(spec)
+    first = asked_bits(spec, rate)
     if spec.bitrate is None or first is None:
-        codec = make_codec(spec, signal_rate)
+        codec = make_codec(spec, rate)
         module = train(codec, track, spec.training, spec.seed, folder / "checkpoints", logger, bar=not console.quiet)
         _fit_tables(spec, codec, track)
     else:
-        steered = any(quantizer.rate_is_learned for quantizer in make_codec(spec, signal_rate).quantizers)
+        steered = any(quantizer.rate_is_learned for quantizer in make_codec(spec, rate).quantizers)
         search = RateSearch(folder, spec.bitrate, first, spec.training, lambda bits: _configured(spec, bits), steered)
         codec, module = _searched(spec, search, track, folder, logger, console)
     draft = folder / f".{MODEL}"
@@ -179,7 +175,7 @@ def _searched(
     last: tuple[Codec, TrainingModule] | None = None
     for number, bits, training in search.trainings():
         in_full = training is spec.training
-        codec = make_codec(spec, domain_rate(spec), bits)
+        codec = make_codec(spec, signal_rate(spec), bits)
         place = folder / "checkpoints" / str(number)
         module = train(codec, track, training, spec.seed, place, logger if in_full else False, bar=not console.quiet)
         kbps, widened = trim(codec, search.wanted, partial(_fitted_rate, spec, codec, track))
@@ -214,9 +210,12 @@ def _fitted_rate(spec: Spec, codec: Codec, track: Track) -> float:
 
 def _fit_tables(spec: Spec, codec: Codec, track: Track) -> None:
     """The coding tables, on training codes."""
-    frames = min(TABLE_FRAMES, track.typical_length)  # padding would favour the codes of silence
-    crops = track.training_batch(TABLE_CROPS, frames, np.random.default_rng([spec.seed, spec.training.steps + 2]))
-    codec.fit_tables(codec.encode(crops))
+    length = min(
+        round(TABLE_SECONDS * track.signal_rate), track.typical_length
+    )  # padding would favour codes of silence
+    generator = np.random.default_rng([spec.seed, spec.training.steps + 2])
+    crops = track.training_batch(TABLE_CROPS, length, generator)
+    codec.fit_tables(torch.cat([codec.encode(some) for some in crops.split(AT_ONCE)]))
 
 
 def _training_summary(module: TrainingModule, spec: Spec, folder: Path) -> dict[str, Any]:

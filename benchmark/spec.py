@@ -30,6 +30,7 @@ from .arguments import (
 from .entropy_coding import Coder
 from .errors import UserError
 from .plugins import PACKAGE, Kind, add_class, lookup, registered_name, source_hash
+from .training_options import Training
 
 KINDS: dict[str, Kind] = {"quantizer": "quantizers", "codec": "codecs", "data": "datamodules"}
 DEFAULTS = {"quantizer": "nsvq", "codec": "frae", "data": "demo", "seed": 0, "bitrate": None, "coder": "range"}
@@ -44,33 +45,6 @@ class Choice:
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a run trains. ValueError where a value is out of range."""
-
-    steps: int = 2000
-    batch_size: int = 64
-    crop_frames: int = 100
-    learning_rate: float = 1e-2
-    warmup: float = 0.2  # share of the steps without quantizer
-    band_selection_weight: float = 0.1  # alpha of the loss of patterns
-    validate_every: int = 100  # steps
-    gradient_clip: float = 1.0
-    cooldown: float = 0.2  # share of the steps over which the learning rate falls to 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "crop_frames", "learning_rate", "validate_every", "gradient_clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("warmup", "cooldown", "band_selection_weight"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
-        if self.warmup >= 1:
-            raise ValueError(f"warmup={self.warmup} leaves no step for the quantizer; it must be below 1")
-        if self.warmup + self.cooldown > 1:
-            raise ValueError(f"warmup={self.warmup} and cooldown={self.cooldown} must leave steps between them")
 
 
 @dataclass(frozen=True)
@@ -208,7 +182,6 @@ def make_specs(
 def _grid(settings: Mapping[str, Any], options: Mapping[str, dict[str, Any]]) -> list[Spec]:
     rates, every_seed = bitrates(settings["bitrate"]), seeds(settings["seed"])
     typed_ace = _typed("ace", AceConfig, options["ace"])
-    typed_training = _typed("training", Training, options["training"])
     codecs = _choices("codec", settings["codec"], options["codec"])
     corpora = _choices("data", settings["data"], options["data"])
     as_given, resolved = (
@@ -219,14 +192,21 @@ def _grid(settings: Mapping[str, Any], options: Mapping[str, dict[str, Any]]) ->
         build_codec(codec, lambda channels, share, quantizer=quantizer: build_quantizer(quantizer, channels))
     prints = [build_corpus(data).fingerprint() for data in corpora]
     return [
-        Spec(quantizer, codec, data, print_, typed_ace, typed_training, wanted, seed, settings["coder"], sources)
+        Spec(quantizer, codec, data, print_, typed_ace, training, wanted, seed, settings["coder"], sources)
         for codec, (data, print_), rate in product(codecs, zip(corpora, prints, strict=True), rates)
+        for training in [_training(codec, options["training"])]
         for given, full in zip(as_given, resolved, strict=True)
         for wanted in [_default_rate(given, codec) if rate is None else rate]
         for quantizer in [full if wanted is None else given]
         for sources in [_sources(quantizer, codec, data)]
         for seed in every_seed
     ]
+
+
+def _training(codec: Choice, given: Mapping[str, Any]) -> Training:
+    """What was given, over what the codec declares, over the suite's defaults."""
+    declared = getattr(lookup("codecs", codec.name)[0], "training_options", {})
+    return _typed("training", Training, {**declared, **given})
 
 
 def _default_rate(quantizer: Choice, codec: Choice) -> float | None:

@@ -1,6 +1,7 @@
 """The one training module of the suite: a codec, its loss, its schedule; quantizers are told what they need by it.
 
 steps:  |- warm-up: no quantizer -|- fit -|- quantizer in the loop, constant learning rate ... -|- cool-down to 0 -|
+                                               |- discriminators, where asked for ------------------------------|
 Every step draws its data and its noise from (seed, step), so that a resumed run gives the same numbers.
 """
 
@@ -18,11 +19,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..codecs.base import Codec, Coded
+from .adversary import Adversary
 from .errors import UserError
-from .spec import Training
 from .tracks import Track
+from .training_options import Training
 
-FIT_CROPS = 1024  # training crops from whose latents codebooks start
+FIT_SECONDS = 115.2  # of training crops from whose latents codebooks start
 FLAT = 0.02  # a validation loss that changes by less than this share from one stretch to the next is flat
 
 
@@ -36,8 +38,13 @@ class Steps(Dataset[Tensor]):
         return self.training.steps
 
     def __getitem__(self, step: int) -> Tensor:
-        generator = np.random.default_rng([self.seed, step])
-        return self.track.training_batch(self.training.batch_size, self.training.crop_frames, generator)
+        return crops(self.track, self.training, self.training.batch_size, [self.seed, step])
+
+
+def crops(track: Track, training: Training, count: int, seed: list[int]) -> Tensor:
+    """Random crops of the training split, of the length that a training asks for, with B."""
+    length = max(1, round(training.crop_seconds * track.signal_rate))
+    return track.training_batch(count, length, np.random.default_rng(seed))
 
 
 class From:
@@ -63,11 +70,19 @@ class TrainingModule(LightningModule):
         self.curve: list[tuple[int, float, bool]] = []  # step, validation loss, quantized
         self.coded: Coded | None = None
         self.begin, self.spent = time.perf_counter(), 0.0
+        self.adversary: Adversary | None = None
+        self.adversarial_step = round(training.adversarial_from * training.steps)
+        self.pair: tuple[Tensor, Tensor] | None = None  # what the discriminators learn from next
+        if training.adversarial_weight > 0:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.adversary = Adversary(training.discriminator_channels, training.discriminator_learning_rate)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam, constant, then linearly to 0 over the cool-down."""
+        """Adam or AdamW, constant, then linearly to 0 over the cool-down; the discriminators have their own."""
         options = self.training_options
-        optimizer = torch.optim.Adam([p for p in self.codec.parameters() if p.requires_grad], lr=options.learning_rate)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.optimizer]
+        optimizer = kind([p for p in self.codec.parameters() if p.requires_grad], lr=options.learning_rate)
         last = max(1, round(options.cooldown * options.steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (options.steps - step) / last))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -79,16 +94,21 @@ class TrainingModule(LightningModule):
         for quantizer in self.codec.quantizers:
             quantizer.bypass = step < self.warmup_steps
         if step == self.warmup_steps:
-            generator = np.random.default_rng([self.seed, self.training_options.steps + 1])
-            crops = self.track.training_batch(FIT_CROPS, self.training_options.crop_frames, generator)
-            self.codec.fit(crops.to(self.device))
+            options = self.training_options
+            count = max(1, round(FIT_SECONDS / options.crop_seconds))
+            self.codec.fit(crops(self.track, options, count, [self.seed, options.steps + 1]).to(self.device))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Distortion plus the quantizers' own losses."""
+        """Distortion plus the quantizers' own losses, plus what the discriminators say."""
         coded = self.codec(batch)
         distortion = self.track.loss(batch, coded.signal)
         self.coded = coded
         loss = distortion + sum(quantized.loss for quantized in coded.quantized)
+        if self.adversary is not None and self.global_step >= self.adversarial_step:
+            adversarial, matching = self.adversary.judge(batch, coded.signal)
+            options = self.training_options
+            loss = loss + options.adversarial_weight * adversarial + options.feature_weight * matching
+            self.pair = batch, coded.signal.detach()
         if not torch.isfinite(loss):
             raise UserError(f"training diverged at step {self.global_step}; lower --training.learning_rate")
         self.log("train_loss", distortion, prog_bar=True)
@@ -100,7 +120,9 @@ class TrainingModule(LightningModule):
         done = (self.global_step - self.warmup_steps) / max(1, self.training_options.steps - self.warmup_steps)
         if self.coded is not None:
             self.codec.update(self.coded, min(max(done, 0.0), 1.0))
-        self.coded = None
+        if self.adversary is not None and self.pair is not None:
+            self.log("discriminator_loss", self.adversary.learn(*self.pair))
+        self.coded = self.pair = None
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Distortion of what evaluation would decode."""
@@ -115,14 +137,17 @@ class TrainingModule(LightningModule):
             self._log_codebooks(coded.quantized)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The curve and the time spent travel with the checkpoint."""
+        """The curve, the time spent and the discriminators' optimiser travel with the checkpoint."""
         checkpoint["curve"] = [list(point) for point in self.curve]
         checkpoint["spent"] = self.seconds
+        checkpoint["adversary"] = None if self.adversary is None else self.adversary.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take both up again."""
+        """Take them up again."""
         self.curve = [(int(step), float(loss), bool(quantized)) for step, loss, quantized in checkpoint["curve"]]
         self.begin, self.spent = time.perf_counter(), float(checkpoint["spent"])
+        if self.adversary is not None:
+            self.adversary.restore(checkpoint["adversary"])
 
     @property
     def seconds(self) -> float:

@@ -13,19 +13,19 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-import soxr
 import torch
 
 from ..codecs.base import Codec
-from ..datamodules.base import FRAME_SECONDS, LEVEL, RATES, SILENCE, active_level, read_audio, shown
+from ..datamodules.base import FRAME_SECONDS, LEVEL, RATES, SILENCE, active_level, read_audio, resample, shown
 from . import bitstream
 from .bitstream import Header
+from .domains import front_end_of
 from .entropy_coding import Coder
 from .errors import BitstreamError, UserError
 from .evaluation import decode_file, encode_file, kilobits_per_second
 from .run import MODEL, SPEC, load_model
 from .spec import Spec
-from .tracks import FrontEnd, front_end_of
+from .tracks import FrontEnd
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC", ".aiff": "AIFF", ".aif": "AIFF"}  # those that keep every sample
 FULL_SCALE = 0.999
@@ -119,14 +119,7 @@ def load(run: Path) -> Model:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
         raise UserError(f"--run {shown(run)}: its {SPEC} cannot be used ({reason})") from error
     codec = load_model(run, spec)
-    return Model(spec, codec, front_end_of(codec.domain, spec.ace))
-
-
-def resample(sound: np.ndarray, rate: int, wanted: int, length: int | None = None) -> np.ndarray:
-    """Sound [N] at another rate in Hz; `length` samples, by default as many as N last there, rounded up."""
-    length = -(-len(sound) * wanted // rate) if length is None else length
-    resampled = soxr.resample(sound, rate, wanted, quality="HQ")[:length]
-    return np.pad(resampled, (0, length - len(resampled)))
+    return Model(spec, codec, front_end_of(spec))
 
 
 def _gain(sound: np.ndarray, rate: int) -> tuple[float, float]:

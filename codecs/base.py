@@ -30,6 +30,7 @@ class Codec(LightningModule, ABC):
     lookahead: int = 0  # samples of the signal an output waits for beyond its own position
     phases: tuple[str, ...] = ("",)  # child modules trained one after another
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # further names: constructor options
+    training_options: ClassVar[dict[str, Any]] = {}  # of training, where others suit it than the suite's defaults
     default_bitrate: ClassVar[float | None] = None  # measured kbit/s when a quantizer leaves the rate open
 
     @property

@@ -19,6 +19,7 @@ from .rows import Row, name_of, rows
 from .tables import SAME_RATE, label_of
 
 DPI = 150
+SPECTRUM = 512  # samples of a spectrogram's frame
 MARKERS = "osD^vP*Xhd<>"
 
 
@@ -44,6 +45,34 @@ def electrodogram(
         _electrodes(axis, len(before), name)
     figure.colorbar(image, ax=axes[:2], label="magnitude", pad=0.01, aspect=30)
     _changes(figure, axes[2], before, after, extent)
+    axes[2].set_xlabel("time (s)")
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def spectrograms(reference: ArrayLike, decoded: ArrayLike, sample_rate: int, path: Path | str, title: str = "") -> None:
+    """Draw a waveform [N] before and after coding, in dB below the loudest point of both, and its samples on top.
+
+    ValueError: the two are not of one length of at least SPECTRUM samples.
+    """
+    before, after = np.asarray(reference, dtype=np.float64), np.asarray(decoded, dtype=np.float64)
+    if before.ndim != 1 or before.shape != after.shape or len(before) < SPECTRUM:
+        raise ValueError(f"two waveforms of one length are wanted; got {before.shape} and {after.shape}")
+    seconds = len(before) / sample_rate
+    figure = _figure(float(np.clip(2 * seconds, 7, 24)), 6.8)
+    axes = figure.subplots(3, 1, sharex=True, height_ratios=[1, 2, 2])
+    for waveform, name, style in ((before, "reference", "0.6"), (after, "decoded", "C0")):
+        axes[0].plot(np.arange(len(before)) / sample_rate, waveform, color=style, linewidth=0.4, label=name)
+    axes[0].legend(frameon=False, fontsize="small", ncols=2, loc="upper right")
+    powers = [_powers(waveform) for waveform in (before, after)]
+    loudest = max(float(power.max()) for power in powers) or 1.0
+    for axis, power, name in zip(axes[1:], powers, ("reference", "decoded"), strict=True):
+        level = 10 * np.log10(np.maximum(power / loudest, 1e-12))
+        extent = (0.0, seconds, 0.0, sample_rate / 2000)
+        axis.imshow(level, cmap="magma", vmin=-80, vmax=0, **_as_grid(extent))
+        axis.set_ylabel("frequency (kHz)")
+        axis.set_title(name, loc="left", fontsize="medium")
+    figure.colorbar(axes[1].images[0], ax=axes[1:], label="level (dB)", pad=0.01, aspect=30)
     axes[2].set_xlabel("time (s)")
     figure.suptitle(title)
     _save(figure, path)
@@ -130,6 +159,12 @@ def masking(
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize="small", ncols=2)
     _save(figure, path)
+
+
+def _powers(waveform: NDArray) -> NDArray:
+    """Short-time power "bins frames", frames half overlapping."""
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, SPECTRUM)[:: SPECTRUM // 2]
+    return np.square(np.abs(np.fft.rfft(frames * np.hanning(SPECTRUM)))).T
 
 
 def _changes(figure: Figure, axis: Axes, before: NDArray, after: NDArray, extent: tuple[float, ...]) -> None:

@@ -18,7 +18,8 @@ from codecbench.benchmark.calibration import (
 )
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.run import make_codec
-from codecbench.benchmark.spec import Spec, Training, make_specs
+from codecbench.benchmark.spec import Spec, make_specs
+from codecbench.benchmark.training_options import Training
 from codecbench.codecs.frae import FRAE
 from codecbench.quantizers.identity import Identity
 from codecbench.quantizers.nsvq import NSVQ

@@ -8,7 +8,8 @@ import codecbench.benchmark.gating as gating
 import pytest
 from codecbench.benchmark import run as running
 from codecbench.benchmark.cli import main
-from codecbench.benchmark.spec import Training, make_specs
+from codecbench.benchmark.spec import make_specs
+from codecbench.benchmark.training_options import Training
 from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records
 from codecbench.quantizers.nsvq import NSVQ
@@ -37,7 +38,7 @@ def recipe(root: Path, **_: object) -> list:
         "frae",
         "folder",
         data_options={"root": str(root / "speech")},
-        training=Training(steps=150, batch_size=32, crop_frames=60, validate_every=50),
+        training=Training(steps=150, batch_size=32, crop_seconds=0.0675, validate_every=50),
     )
 
 

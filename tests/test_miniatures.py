@@ -7,9 +7,9 @@ import pytest
 import torch
 from codecbench.benchmark.cli import main
 from codecbench.benchmark.entropy_coding import decode_codes, encode_codes
-from codecbench.benchmark.spec import Training
 from codecbench.benchmark.tracks import TestItem, Track
 from codecbench.benchmark.training import train
+from codecbench.benchmark.training_options import Training
 from codecbench.codecs.base import Codec, Coded
 from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records

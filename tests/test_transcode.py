@@ -14,11 +14,12 @@ import torch
 from codecbench.benchmark import plugins
 from codecbench.benchmark.bitstream import fingerprint, pack, read, unpack
 from codecbench.benchmark.cli import main
+from codecbench.benchmark.cochlear_track import CochlearFrontEnd
+from codecbench.benchmark.domains import signal_rate
 from codecbench.benchmark.errors import BitstreamError
 from codecbench.benchmark.evaluation import decode_file, decode_payload, encode_file
-from codecbench.benchmark.run import MODEL, SPEC, domain_rate, load_model, make_codec
+from codecbench.benchmark.run import MODEL, SPEC, load_model, make_codec
 from codecbench.benchmark.spec import make_specs
-from codecbench.benchmark.tracks import CochlearFrontEnd
 from codecbench.codecs.frae import FRAE
 from codecbench.datamodules.base import LEVEL, active_level
 from codecbench.datamodules.cochlear.ace import AceConfig, ace
@@ -97,7 +98,7 @@ def patterns(count: int = 4) -> Tensor:
 def make_run(folder: Path, **choices: object) -> Path:
     """A run's folder with a model that was fitted to speech, but not trained."""
     (spec,) = make_specs(**{"quantizer": "nsvq", "codec": SMALL, "data": "demo", **choices})
-    codec = make_codec(spec, domain_rate(spec)).train()
+    codec = make_codec(spec, signal_rate(spec)).train()
     codec.fit(patterns())
     codec.eval().fit_tables(codec.encode(patterns()))
     folder.mkdir()

@@ -1,0 +1,62 @@
+"""How a run trains: what may be set by --training.OPTION, a recipe, or a codec that declares what suits it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Training:
+    """Options of a training. ValueError where a value is out of range."""
+
+    steps: int = 2000
+    batch_size: int = 64
+    crop_seconds: float = 0.1125  # 100 frames of a stimulation pattern
+    learning_rate: float = 1e-2
+    optimizer: Literal["adam", "adamw"] = "adam"
+    warmup: float = 0.2  # share of the steps without quantizer
+    band_selection_weight: float = 0.1  # alpha of the loss of patterns
+    losses: dict[str, float] | None = None  # of waveforms, name: weight; None: the codec's own
+    adversarial_weight: float = 0.0  # of (34); 0: no discriminators
+    feature_weight: float = 10.0  # of (35)
+    adversarial_from: float = 0.5  # share of the steps after which the discriminators enter
+    discriminator_channels: int = 16
+    discriminator_learning_rate: float = 1e-4
+    validate_every: int = 100  # steps
+    gradient_clip: float = 1.0
+    cooldown: float = 0.2  # share of the steps over which the learning rate falls to 0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps",
+            "batch_size",
+            "crop_seconds",
+            "learning_rate",
+            "discriminator_learning_rate",
+            "validate_every",
+            "gradient_clip",
+        ):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
+        for name in ("warmup", "cooldown", "band_selection_weight", "adversarial_from"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
+        for name in ("adversarial_weight", "feature_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
+        if self.warmup >= 1:
+            raise ValueError(f"warmup={self.warmup} leaves no step for the quantizer; it must be below 1")
+        if self.warmup + self.cooldown > 1:
+            raise ValueError(f"warmup={self.warmup} and cooldown={self.cooldown} must leave steps between them")
+        if self.losses is not None:
+            check_losses(self.losses)
+
+
+def check_losses(losses: dict[str, float]) -> None:
+    """ValueError where a loss is unknown, none is left, or a weight is not a positive number."""
+    from .losses import LOSSES
+
+    unknown = [name for name in losses if name not in LOSSES]
+    if unknown:
+        raise ValueError(f"no loss is called {unknown[0]!r}; there are: {', '.join(LOSSES)}")
+    if not losses or not all(0 < weight < float("inf") for weight in losses.values()):
+        raise ValueError(f"losses={losses} must name at least one loss, with a positive weight each")

@@ -1,0 +1,96 @@
+"""The tracks of waveforms: speech at 16 kHz, and audio at the rate of a music corpus."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor, nn
+
+from ..datamodules.base import Item, Recordings, Split
+from ..datamodules.waveforms import cached_waveforms
+from ..leaderboards.plots import spectrograms
+from .errors import UserError
+from .losses import LOSSES
+from .metrics.speech import score_waveform
+from .metrics.workers import Pending, ScorePool
+from .tracks import FrontEnd, TestItem, Track, Watched
+
+VALIDATION_CROPS, VALIDATION_SECONDS = 16, 1.0
+
+
+@final
+class WaveformFrontEnd(FrontEnd):
+    """The signal is the sound itself."""
+
+    output = "the decoded waveform"
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+
+    def analyse(self, sound: Tensor) -> Tensor:
+        return sound
+
+    def synthesise(self, signal: Tensor, samples: int) -> Tensor:
+        return nn.functional.pad(signal[:samples], (0, samples - min(samples, signal.shape[-1])))
+
+
+@final
+class WaveformTrack(Track):
+    """Mono waveforms of a corpus of recordings.
+
+    `losses` are the weights of the training loss by name of its terms, see benchmark/losses.
+    """
+
+    leading = ()
+
+    def __init__(self, corpus: Recordings, losses: Mapping[str, float] | None, watched: Watched | None = None) -> None:
+        if not losses:
+            raise UserError(f"the codec names no training loss; add --training.losses.NAME WEIGHT: {', '.join(LOSSES)}")
+        self.name = "speech" if corpus.kind == "speech" else "audio"
+        self.corpus, self.sample_rate, self.signal_rate = corpus, corpus.sample_rate, float(corpus.sample_rate)
+        self.waveforms = cached_waveforms(corpus, "train", progress=watched)
+        self.held_out = cached_waveforms(corpus, "validation", progress=watched)
+        self.typical_length = int(np.median(self.waveforms.lengths))
+        length = round(VALIDATION_SECONDS * corpus.sample_rate)
+        crops = self.held_out.crops(VALIDATION_CROPS, length, np.random.default_rng(0))
+        self._validation = torch.from_numpy(crops)
+        self._weights = dict(losses)
+        self._terms = nn.ModuleDict({name: LOSSES[name](corpus.sample_rate) for name in losses})
+
+    @property
+    def front_end(self) -> WaveformFrontEnd:
+        return WaveformFrontEnd(self.sample_rate)
+
+    def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
+        return torch.from_numpy(self.waveforms.crops(batch_size, length, generator))
+
+    def validation_batch(self) -> Tensor:
+        return self._validation
+
+    def signals(self, split: Split, count: int) -> list[Tensor]:
+        waveforms = {"train": self.waveforms, "validation": self.held_out}[split]
+        chosen = np.unique(np.linspace(0, len(waveforms) - 1, count).round().astype(int))
+        return [torch.from_numpy(np.array(waveforms[index])) for index in chosen]
+
+    def test_items(self) -> Sequence[Item]:
+        return self.corpus.items("test")
+
+    def load(self, item: Item) -> TestItem:
+        clean = torch.from_numpy(self.corpus.load(item))
+        return TestItem(item.name, clean, clean, len(clean) / self.sample_rate, len(clean))
+
+    def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
+        terms = self._terms.to(signal.device)
+        return torch.stack([weight * terms[name](signal, decoded) for name, weight in self._weights.items()]).sum()
+
+    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
+        return score_waveform(item.clean, decoded, self.sample_rate, self.name, pool.submit)
+
+    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
+        spectrograms(item.clean.numpy(), decoded.numpy(), self.sample_rate, folder / f"{item.name}.png", item.name)
+        gain = min(1.0, 0.99 / float(torch.maximum(item.clean.abs().max(), decoded.abs().max())))  # one for both
+        for kind, audio in (("decoded", decoded), ("clean", item.clean)):
+            soundfile.write(folder / f"{item.name}.{kind}.wav", (audio * gain).numpy(), self.sample_rate)
