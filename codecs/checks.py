@@ -48,7 +48,12 @@ def vector(batch: int, length: int, generator: torch.Generator) -> Tensor:
     return torch.randn(batch, CHANNELS, length, generator=generator)
 
 
-SIGNALS: dict[str, MakeSignal] = {"stimulation": stimulation, "vector": vector}
+def waveform(batch: int, length: int, generator: torch.Generator) -> Tensor:
+    """Mono noise "B N" at -20 dBFS."""
+    return 0.1 * torch.randn(batch, length, generator=generator)
+
+
+SIGNALS: dict[str, MakeSignal] = {"stimulation": stimulation, "vector": vector, "waveform": waveform}
 
 
 class Subject(NamedTuple):

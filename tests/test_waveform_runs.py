@@ -1,0 +1,159 @@
+"""Waveform codecs through the whole runner, in miniature: losses by name, discriminators, interruption, records."""
+
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import pytest
+import soundfile
+import torch
+from codecbench.benchmark.adversary import Adversary
+from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.metrics.base import METRICS
+from codecbench.benchmark.run import run
+from codecbench.codecs.base import Codec, Coded
+from codecbench.codecs.checks import run_checks
+from codecbench.datamodules.demo import Demo
+from codecbench.quantizers.base import Maker, Quantizer
+from codecbench.quantizers.fem import FEM
+from codecbench.quantizers.identity import Identity
+from codecbench.quantizers.nsvq import NSVQ
+from torch import Tensor, nn
+
+STRIDE = 320
+SHORT = {"steps": 8, "validate_every": 4, "batch_size": 2, "crop_seconds": 0.2}
+
+
+@final
+class Lapped(Codec):
+    """A linear transform of 20 ms blocks without overlap."""
+
+    domain = "waveform"
+    causal = True
+    stride = STRIDE
+    lookahead = STRIDE - 1
+    default_bitrate = 2.0
+    training_options: ClassVar[dict[str, Any]] = {"losses": {"time": 1.0, "mel": 0.01}, "learning_rate": 1e-3}
+
+    def __init__(self, make_quantizer: Maker, channels: int = 8) -> None:
+        super().__init__()
+        self.analysis = nn.Conv1d(1, channels, STRIDE, STRIDE)
+        self.synthesis = nn.ConvTranspose1d(channels, 1, STRIDE, STRIDE)
+        self.quantizer = make_quantizer(channels, 1.0)
+
+    @property
+    def quantizers(self) -> tuple[Quantizer, ...]:
+        return (self.quantizer,)
+
+    def forward(self, signal: Tensor) -> Coded:
+        padded = nn.functional.pad(signal, (0, -signal.shape[-1] % STRIDE))
+        quantized = self.quantizer(self.analysis(padded[:, None]))
+        return Coded(self.synthesis(quantized.latents)[:, 0, : signal.shape[-1]], (quantized,))
+
+    def decode(self, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
+        latents = self.quantizer.decode(codes, self.quantizer.draw(codes.shape[0], codes.shape[2]))
+        return self.synthesis(latents)[:, 0, : shape[-1]]
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("speech")
+    for split, count in (("train", 3), ("validation", 1), ("test", 2)):
+        for item in Demo().items(split)[:count]:
+            place = root / split / f"{split} voice"
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(item.path, place)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODECBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def once(speech: Path, runs: Path, quantizer: Any = NSVQ, **training: Any):
+    options = {"data": "folder", "data_options": {"root": str(speech)}, "training": {**SHORT, **training}}
+    return run(quantizer, Lapped, output_dir=runs, quiet=True, **options)
+
+
+def test_the_miniature_keeps_the_contract() -> None:
+    quantized = lambda channels, share: NSVQ(channels, codebook_bits=4)  # noqa: E731
+    assert [each.name for each in run_checks(Lapped, quantized) if not each.passed] == []
+
+
+def test_a_waveform_run_leaves_scores_bitstreams_and_things_to_hear(speech: Path, tmp_path: Path) -> None:
+    record = once(speech, tmp_path)
+    assert record.track == "speech" and record.spec["training"]["losses"] == {"time": 1.0, "mel": 0.01}
+    intelligibility = {"stoi", "estoi", "vstoi", "vstoi_uncoded", "dvstoi", "pesq_wb", "visqol"}
+    distances = {"peak_snr", "nmr", "two_f", "log_spectral_distance", "mel_distance"}
+    expected = intelligibility | distances | {"snr", "si_sdr", "segmental_snr", "weighted_snr"}
+    assert set(record.scores) == expected and list(record.scores) == [m for m in METRICS if m in expected]
+    assert all(score.n == 2 and score.failed == 0 for score in record.scores.values())
+    examples = tmp_path / record.name / "examples"
+    decoded = next(examples.glob("*.decoded.wav"))
+    info = soundfile.info(decoded)
+    assert info.samplerate == 16_000 and info.frames == soundfile.info(str(decoded).replace("decoded", "clean")).frames
+    assert len(list(examples.glob("*.png"))) == 2
+    assert record.rate_kbps["measured"] > 0.3 and record.complexity["latency_s"] == pytest.approx(319 / 16000)
+    assert not any("vocoded" in note for note in record.notes)
+
+
+def test_a_learned_rate_is_met_on_waveforms_too(speech: Path, tmp_path: Path) -> None:
+    record = once(speech, tmp_path, FEM, steps=60, validate_every=60, learning_rate=3e-3)
+    (trial,) = record.training["rate_search"][-1:]
+    assert record.spec["bitrate"] == 2.0 and trial["kbps"] == pytest.approx(2.0, rel=0.01)
+
+
+def test_an_unknown_or_missing_loss_is_one_line(speech: Path, tmp_path: Path) -> None:
+    for losses, line in (
+        ({"tme": 1.0}, "no loss is called 'tme'"),
+        ({}, "at least one loss"),
+        ({"mel": -1}, "positive"),
+    ):
+        with pytest.raises(UserError, match=line):
+            once(speech, tmp_path, losses=losses)
+
+
+def test_data_of_another_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs speech or music, toy holds vector"):
+        run(NSVQ, Lapped, data="toy", output_dir=tmp_path, training=SHORT, quiet=True)
+
+
+ADVERSARIAL = {"adversarial_weight": 1.0, "adversarial_from": 0.5, "discriminator_channels": 4}
+
+
+def test_discriminators_enter_after_a_warm_up_and_change_the_codec(speech: Path, tmp_path: Path) -> None:
+    plain, late, judged = (
+        once(speech, tmp_path, **options) for options in ({}, ADVERSARIAL | {"adversarial_from": 1.0}, ADVERSARIAL)
+    )
+    curves = [record.training["curve"]["validation_loss"] for record in (plain, late, judged)]
+    assert curves[0] == curves[1] and curves[0][0] == curves[2][0] and curves[0][-1] != curves[2][-1]
+
+
+def test_an_interrupted_adversarial_run_ends_with_the_same_numbers(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = once(speech, tmp_path / "whole", **ADVERSARIAL, steps=12, validate_every=8)
+    learn, calls = Adversary.learn, []
+
+    def interrupted(self: Adversary, clean: Tensor, decoded: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) == 4:  # the discriminators entered after 6 steps; the checkpoint is that of step 8
+            raise KeyboardInterrupt
+        return learn(self, clean, decoded)
+
+    monkeypatch.setattr(Adversary, "learn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        once(speech, tmp_path / "cut", **ADVERSARIAL, steps=12, validate_every=8)
+    monkeypatch.undo()
+    monkeypatch.setenv("CODECBENCH_CACHE", str(tmp_path / "cache"))
+    resumed = once(speech, tmp_path / "cut", **ADVERSARIAL, steps=12, validate_every=8)
+    assert len(calls) == 4
+    assert resumed.scores == whole.scores and resumed.training["curve"] == whole.training["curve"]
+
+
+def test_identity_trains_the_bare_codec(speech: Path, tmp_path: Path) -> None:
+    record = once(speech, tmp_path, Identity, steps=150, validate_every=50, learning_rate=1e-2, losses={"time": 1.0})
+    losses = record.training["curve"]["validation_loss"]
+    assert losses[-1] < 0.8 * losses[0]
+    assert torch.isfinite(torch.tensor(record.scores["snr"].mean)) and record.scores["snr"].mean > 0.5
