@@ -8,10 +8,9 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import examples
+from . import command_arguments, examples
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _dispatch(argv: list[str]) -> int:
         name = unknown[0].partition("=")[0]
         near = nearest(name, [*_options_of(command), *(f"--{group}." for group in GROUPS)])
         raise UserError(f"{command} has no argument {name!r}{near} See benchmark {command} --help")
-    if options and "quantizer" not in vars(arguments):
+    if options and "quantizer" not in vars(arguments) and not (command == "references" and options.keys() == {"data"}):
         group, option = next((group, option) for group in options for option in options[group])
         raise UserError(f"{command} has no argument '--{group}.{option}'. See benchmark {command} --help")
     return COMMANDS[command][1](arguments, options)
@@ -96,85 +95,6 @@ def _options_of(command: str) -> list[str]:
     alone = _Parser(add_help=False)
     COMMANDS[command][0](alone)
     return [option for action in alone._actions for option in action.option_strings]
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what to run; several make a grid")
-    what.add_argument("--quantizer", metavar="Q[,Q]", help="see benchmark ls quantizers (default: nsvq)")
-    what.add_argument("--codec", metavar="C[,C]", help="see benchmark ls codecs (default: frae)")
-    what.add_argument("--data", metavar="D[,D]", help="see benchmark ls data (default: demo)")
-    what.add_argument("--bitrate", nargs="+", metavar="KBPS", help="measured kbit/s to aim at, 2.4 or 2.4,4.8")
-    what.add_argument("--seed", nargs="+", metavar="N", help="0 or 0,1 or 0:5, which leaves 5 out (default: 0)")
-    what.add_argument("--coder", metavar="CODER", help="range or huffman (default: range)")
-    _add_plugin_option(what)
-    how = parser.add_argument_group("how")
-    how.add_argument("--profile", metavar="RECIPE", help="start from a recipe, see benchmark ls recipes")
-    how.add_argument("--config", type=Path, metavar="FILE.yaml", help="start from a file, such as a run's spec.yaml")
-    how.add_argument("--print_config", "--print-config", action="store_true", help="print the settings and do not run")
-    how.add_argument("--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
-    how.add_argument("--force", action="store_true", help="run anew what has been run")
-    how.add_argument("--wandb", nargs="?", const="offline", choices=("offline", "online"), help="log to wandb")
-    how.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    how.add_argument(
-        "-h", "--help", action="store_true", dest="show_help", help="show this, and options of those named"
-    )
-
-
-def _add_plugin_option(parser: Any) -> None:
-    parser.add_argument("--plugin", action="append", default=[], type=Path, metavar="FILE.py", help="add this plug-in")
-
-
-def _add_ls(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", metavar="WHAT", help="quantizers, codecs, data, metrics or recipes")
-    _add_plugin_option(parser)
-
-
-def _add_check(parser: argparse.ArgumentParser) -> None:
-    subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--quantizer", metavar="NAME", help="the quantizer to check")
-    subject.add_argument("--codec", metavar="NAME", help="the codec to check")
-    _add_plugin_option(parser)
-
-
-def _add_encode(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="SOUND", help="wav, flac, ogg, mp3, ...; any rate, length, level")
-    parser.add_argument("target", type=Path, metavar="BITSTREAM", help="where to write the bitstream, such as out.cbs")
-    parser.add_argument("--streams", type=int, metavar="N", help="code only the first N streams (default: all)")
-    parser.add_argument("--coder", choices=("range", "huffman"), help="default: that of the run")
-    _add_run_folder(parser)
-
-
-def _add_decode(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="BITSTREAM", help="a file that this run's model encoded")
-    parser.add_argument("target", type=Path, metavar="SOUND", help="where to write the sound: .wav, .flac or .aiff")
-    _add_run_folder(parser)
-
-
-def _add_run_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--run", type=Path, required=True, metavar="DIR", help="the folder of a finished run: the model"
-    )
-    _add_plugin_option(parser)
-
-
-def _add_leaderboard(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="of the runs (default: runs)"
-    )
-    parser.add_argument("--records", type=Path, metavar="DIR", help="a folder of records, or one record, instead")
-    parser.add_argument("--at", type=float, metavar="KBPS", help="compare at this rate, between measured points")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables here as Markdown")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw VSTOI against measured kbit/s here")
-    parser.add_argument("--export", type=Path, metavar="DIR", help="copy the records and their items here, to commit")
-
-
-def _add_gate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--baseline", type=Path, required=True, metavar="RECORDS", help="a record or a folder of them")
-    parser.add_argument(
-        "--max-drop", action="append", required=True, metavar="METRIC=DROP", help="as vstoi=0.02; repeat for more"
-    )
-    parser.add_argument("--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
-    _add_plugin_option(parser)
 
 
 def _run(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> int:
@@ -203,7 +123,7 @@ def _run(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> i
 
 def _run_help(arguments: argparse.Namespace) -> int:
     parser = _Parser(prog="benchmark run", description=COMMANDS["run"][2], epilog=examples.RUN, add_help=False)
-    _add_run(parser)
+    command_arguments.add_run(parser)
     parser.print_help()
     chosen = {part: getattr(arguments, part) for part in ("quantizer", "codec", "data")}
     if any(chosen.values()):
@@ -247,6 +167,27 @@ def _transcode(arguments: argparse.Namespace, _: Any) -> int:
     return 0
 
 
+def _score(arguments: argparse.Namespace, _: Any) -> int:
+    for option in ("reference", "decoded", "bitstreams"):
+        folder = getattr(arguments, option)
+        if folder is not None and not folder.is_dir():
+            raise UserError(f"--{option} {folder}: no such folder")
+    console = _loading(arguments)
+    from .scoring import Request, score
+
+    asked = {key: getattr(arguments, key) for key in Request._fields}
+    score(Request(**asked), arguments.output_dir, console)
+    return 0
+
+
+def _references(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> int:
+    console = _loading(arguments)
+    from .references import write_references
+
+    write_references(arguments.data, options.get("data", {}), arguments.target, console)
+    return 0
+
+
 def _leaderboard(arguments: argparse.Namespace, _: Any) -> int:
     from ..leaderboards.plots import rate_score
     from ..leaderboards.records import export, find, write_whole
@@ -286,7 +227,7 @@ def _loading(arguments: argparse.Namespace, quiet: bool = False) -> "Console":
 def _add_plugins(arguments: argparse.Namespace) -> None:
     from .plugins import add_file
 
-    for path in arguments.plugin:
+    for path in getattr(arguments, "plugin", []):
         add_file(path)
 
 
@@ -310,11 +251,43 @@ def _complain(line: str) -> int:
 
 Command = tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace, Any], int], str, str]
 COMMANDS: dict[str, Command] = {
-    "run": (_add_run, _run, "train and score every combination on real decoded bitstreams", examples.RUN),
-    "ls": (_add_ls, _ls, "what there is: quantizers, codecs, data, metrics, recipes", examples.LS),
-    "check": (_add_check, _check, "run the contract's checks on a plug-in", examples.CHECK),
-    "encode": (_add_encode, _transcode, "a sound file to a bitstream, by the model of a run", examples.ENCODE),
-    "decode": (_add_decode, _transcode, "a bitstream to a sound file of the same length and rate", examples.DECODE),
-    "leaderboard": (_add_leaderboard, _leaderboard, "the tables of all records", examples.LEADERBOARD),
-    "gate": (_add_gate, _gate, "train the ci recipe; exit 1 if a score dropped below the baseline's", examples.GATE),
+    "run": (
+        command_arguments.add_run,
+        _run,
+        "train and score every combination on real decoded bitstreams",
+        examples.RUN,
+    ),
+    "ls": (command_arguments.add_ls, _ls, "what there is: quantizers, codecs, data, metrics, recipes", examples.LS),
+    "check": (command_arguments.add_check, _check, "run the contract's checks on a plug-in", examples.CHECK),
+    "encode": (
+        command_arguments.add_encode,
+        _transcode,
+        "a sound file to a bitstream, by the model of a run",
+        examples.ENCODE,
+    ),
+    "decode": (
+        command_arguments.add_decode,
+        _transcode,
+        "a bitstream to a sound file of the same length and rate",
+        examples.DECODE,
+    ),
+    "score": (
+        command_arguments.add_score,
+        _score,
+        "score what another codec decoded, as a run is scored",
+        examples.SCORE,
+    ),
+    "references": (
+        command_arguments.add_references,
+        _references,
+        "write a corpus's test items as files for other codecs to code",
+        examples.REFERENCES,
+    ),
+    "leaderboard": (command_arguments.add_leaderboard, _leaderboard, "the tables of all records", examples.LEADERBOARD),
+    "gate": (
+        command_arguments.add_gate,
+        _gate,
+        "train the ci recipe; exit 1 if a score dropped below the baseline's",
+        examples.GATE,
+    ),
 }

@@ -82,9 +82,14 @@ class CochlearTrack(Track):
         return score_stimulation(item.clean, item.signal, decoded, self.config, pool.submit)
 
     def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
-        electrodogram(item.signal.numpy(), decoded.numpy(), self.signal_rate, folder / f"{item.name}.png", item.name)
-        samples = len(item.clean)
-        uncoded, coded = (vocode(pattern[None], samples, self.config)[0] for pattern in (item.signal, decoded))
-        gain = 0.9 / uncoded.abs().max().clamp_min(1e-9)  # one gain for both: their loudness can be compared
-        for kind, audio in (("uncoded", uncoded * gain), ("decoded", coded * gain), ("clean", item.clean)):
-            soundfile.write(folder / f"{item.name}.{kind}.wav", audio.clamp(-1, 1).numpy(), SAMPLE_RATE)
+        show_pattern(item, decoded, self.config, folder)
+
+
+def show_pattern(item: TestItem, decoded: Tensor, config: AceConfig, folder: Path) -> None:
+    """An electrodogram, and what both patterns and the clean signal sound like."""
+    electrodogram(item.signal.numpy(), decoded.numpy(), config.frame_rate, folder / f"{item.name}.png", item.name)
+    samples = len(item.clean)
+    uncoded, coded = (vocode(pattern[None], samples, config)[0] for pattern in (item.signal, decoded))
+    gain = 0.9 / uncoded.abs().max().clamp_min(1e-9)  # one gain for both: their loudness can be compared
+    for kind, audio in (("uncoded", uncoded * gain), ("decoded", coded * gain), ("clean", item.clean)):
+        soundfile.write(folder / f"{item.name}.{kind}.wav", audio.clamp(-1, 1).numpy(), SAMPLE_RATE)

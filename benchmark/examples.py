@@ -14,6 +14,20 @@ A plug-in's options are its constructor's arguments: --quantizer.OPTION, --codec
 CHECK = """examples:
   benchmark check --quantizer nsvq --quantizer.codebook_bits 3
   benchmark check --plugin my_vq.py --quantizer my_vq"""
+SCORE = """examples:
+  benchmark references --data librispeech --data.root LibriSpeech references      (what to code, as WAV files)
+  benchmark score --reference references --decoded opus16 --bitstreams opus16 --name opus-16k
+  benchmark score --reference clean --decoded mine --align --track cochlear
+
+Files belong together by their path without its suffix: references/a/1.wav, opus16/a/1.wav, opus16/a/1.opus. A decoded
+file may be 0.1 s longer or shorter than its reference, and of another sample rate; it must not be late, unless --align
+takes out the delay that is common to all files. The record lies in the output folder, beside those of runs."""
+REFERENCES = """examples:
+  benchmark references --data librispeech --data.root LibriSpeech references
+  benchmark references references                                                 (of the embedded demo voices)
+
+The files are mono, float32, as a run's codec is handed them: resampled, without DC, speech at -25 dBFS. references.json
+says what they are, so that benchmark score puts its record into the same table as runs on these data."""
 LEADERBOARD = """examples:
   benchmark leaderboard
   benchmark leaderboard --records results --markdown results.md --plot results.png

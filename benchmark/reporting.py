@@ -32,27 +32,28 @@ def make_record(
         hash=spec.hash,
         name=spec.name,
         track=track.name,
-        scores=_scores(evaluation.rows),
+        scores=scores_of(evaluation.rows),
         rate_kbps=_rates(spec, evaluation),
         codebook=_codebook(evaluation),
         complexity=_complexity(codec, track, seconds),
         seconds={"train": training.pop("seconds"), **seconds},
-        environment=_environment(),
+        environment=environment(),
         training=training,
         files={"model": "model.safetensors", "items": "items.csv", "bitstreams": "bitstreams", "examples": "examples"},
         notes=[*track.notes, *notes],
     )
 
 
-def _scores(rows: list[dict[str, Any]]) -> dict[str, Score]:
-    scores = {}
+def scores_of(rows: list[dict[str, Any]]) -> dict[str, Score]:
+    """Mean and interval of every metric over the items; those that are NaN are counted."""
+    found = {}
     for name in [name for name in METRICS if name in rows[0]]:
         values = np.array([row[name] for row in rows], dtype=np.float64)
         failed = int(np.isnan(values).sum())
         metric = METRICS[name]
         interval = bootstrap_mean(values)
-        scores[name] = Score(*interval, len(values) - failed, failed, metric.unit, metric.higher_is_better)
-    return scores
+        found[name] = Score(*interval, len(values) - failed, failed, metric.unit, metric.higher_is_better)
+    return found
 
 
 def _rates(spec: Spec, evaluation: Evaluation) -> dict[str, Any]:
@@ -104,7 +105,8 @@ def _macs_per_second(codec: Codec, track: Track) -> float:
     return counter.get_total_flops() / 2 * track.signal_rate / length
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """What the scores were made with."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -21,6 +21,7 @@ class Training:
     adversarial_from: float = 0.5  # share of the steps after which the discriminators enter
     discriminator_channels: int = 16
     discriminator_learning_rate: float = 1e-4
+    workers: int = 0  # processes that load training crops; they change no number
     validate_every: int = 100  # steps
     gradient_clip: float = 1.0
     cooldown: float = 0.2  # share of the steps over which the learning rate falls to 0
@@ -40,7 +41,7 @@ class Training:
         for name in ("warmup", "cooldown", "band_selection_weight", "adversarial_from"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
-        for name in ("adversarial_weight", "feature_weight"):
+        for name in ("adversarial_weight", "feature_weight", "workers"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
         if self.warmup >= 1:

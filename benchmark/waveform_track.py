@@ -90,7 +90,12 @@ class WaveformTrack(Track):
         return score_waveform(item.clean, decoded, self.sample_rate, self.name, pool.submit)
 
     def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
-        spectrograms(item.clean.numpy(), decoded.numpy(), self.sample_rate, folder / f"{item.name}.png", item.name)
-        gain = min(1.0, 0.99 / float(torch.maximum(item.clean.abs().max(), decoded.abs().max())))  # one for both
-        for kind, audio in (("decoded", decoded), ("clean", item.clean)):
-            soundfile.write(folder / f"{item.name}.{kind}.wav", (audio * gain).numpy(), self.sample_rate)
+        show_waveform(item, decoded, self.sample_rate, folder)
+
+
+def show_waveform(item: TestItem, decoded: Tensor, sample_rate: int, folder: Path) -> None:
+    """Spectrograms, and both signals to listen to, with one gain for both where one of them would clip."""
+    spectrograms(item.clean.numpy(), decoded.numpy(), sample_rate, folder / f"{item.name}.png", item.name)
+    gain = min(1.0, 0.99 / max(float(item.clean.abs().max()), float(decoded.abs().max()), 1e-9))
+    for kind, audio in (("decoded", decoded), ("clean", item.clean)):
+        soundfile.write(folder / f"{item.name}.{kind}.wav", (audio * gain).numpy(), sample_rate)

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, final
 
 import pytest
 import soundfile
-import torch
 from codecbench.benchmark.adversary import Adversary
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.metrics.base import METRICS
@@ -153,7 +152,12 @@ def test_an_interrupted_adversarial_run_ends_with_the_same_numbers(
 
 
 def test_identity_trains_the_bare_codec(speech: Path, tmp_path: Path) -> None:
-    record = once(speech, tmp_path, Identity, steps=150, validate_every=50, learning_rate=1e-2, losses={"time": 1.0})
+    options = {"steps": 120, "validate_every": 5, "learning_rate": 3e-3, "losses": {"time": 1.0}}
+    record = once(speech, tmp_path, Identity, **options)
     losses = record.training["curve"]["validation_loss"]
-    assert losses[-1] < 0.8 * losses[0]
-    assert torch.isfinite(torch.tensor(record.scores["snr"].mean)) and record.scores["snr"].mean > 0.5
+    assert losses[-1] < 0.85 * losses[0] and record.scores["snr"].mean > 0.5
+
+
+def test_loader_processes_change_no_number(speech: Path, tmp_path: Path) -> None:
+    alone, helped = (once(speech, tmp_path / str(workers), workers=workers) for workers in (0, 1))
+    assert alone.training["curve"] == helped.training["curve"] and alone.scores == helped.scores

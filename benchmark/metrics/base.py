@@ -42,5 +42,6 @@ _METRICS = (
     Metric("active_bands_uncoded", "bands", False, None, "Stimulated bands per frame, uncoded"),
     Metric("ssim", "", True, None, "SSIM"),
     Metric("psnr", "dB", True, None, "Peak SNR of an image"),
+    Metric("mse", "", False, None, "Mean squared error of a vector's numbers"),
 )
 METRICS = {metric.name: metric for metric in _METRICS}

@@ -23,6 +23,7 @@ from . import quality
 from .base import METRICS
 from .image import psnr, ssim
 from .intelligibility import stoi
+from .noise_to_mask import noise_to_mask_ratio
 from .twof import two_f_model
 from .waveform import (
     log_spectral_distance,
@@ -135,6 +136,10 @@ class PeakSNR(ItemMean, metric="peak_snr", measure=peak_snr):
 
 class WeightedSNR(ItemMean, metric="weighted_snr", measure=weighted_snr):
     """Mean perceptually weighted SNR."""
+
+
+class NoiseToMaskRatio(ItemMean, metric="nmr", measure=partial(noise_to_mask_ratio, rate=16_000)):
+    """Mean noise-to-mask ratio of signals at 16 kHz."""
 
 
 class LogSpectralDistance(ItemMean, metric="log_spectral_distance", measure=log_spectral_distance):

@@ -1,5 +1,7 @@
 """Scores of a decoded waveform against its reference: what the speech and audio tracks report of every item."""
 
+import functools
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -9,6 +11,7 @@ from ...datamodules.base import resample
 from ...datamodules.cochlear.ace import AceConfig, ace
 from .intelligibility import Reference, vstoi
 from .noise_to_mask import noise_to_mask_ratio
+from .nomad import Nomad, load_nomad, nomad, offered
 from .quality import AUDIO_RATE
 from .quality import SAMPLE_RATE as SPEECH_RATE
 from .twof import two_f_model
@@ -23,8 +26,8 @@ def score_waveform(reference: Waveform, decoded: Waveform, rate: int, track: str
     """Begin to score one item at `rate` Hz; what is returned waits for `submit` and gives every metric.
 
     track "speech": at 16 kHz, with STOI, PESQ-WB, ViSQOL's speech mode, and VSTOI, which is of the pattern that the ACE
-    front end makes of the decoded speech; "audio": at the corpus's rate, ViSQOL's audio mode at 48 kHz. What needs
-    another rate is resampled by soxr HQ.
+    front end makes of the decoded speech, and NOMAD where the user named its weights; "audio": at the corpus's rate,
+    ViSQOL's audio mode at 48 kHz. What needs another rate is resampled by soxr HQ.
     """
     reference, decoded = (signal.detach().cpu().double() for signal in (reference, decoded))
     if track == "speech":
@@ -52,7 +55,13 @@ def _speech(reference: Tensor, decoded: Tensor) -> dict[str, float]:
         "weighted_snr": float(weighted_snr(*rows)),
         "log_spectral_distance": float(log_spectral_distance(*rows)),
         "mel_distance": float(mel_distance(*rows)),
+        **({"nomad": float(nomad(*rows, _nomad()))} if offered() else {}),
     } | _audio(reference, decoded, SPEECH_RATE)
+
+
+@functools.cache
+def _nomad() -> Nomad:
+    return load_nomad()
 
 
 def _audio(reference: Tensor, decoded: Tensor, rate: int) -> dict[str, float]:
