@@ -19,6 +19,7 @@ NAMES = 2  # columns of text, left-aligned; the rest are numbers
 LONGEST = 13  # characters of a name before it folds: frae-l5-h3-r4
 SPREAD = 100  # characters over which a table spreads where the terminal has them
 DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+OWN_LABELS = {"dvstoi": "dVSTOI", "two_f": "2f", "visqol": "ViSQOL", "visqol_audio": "ViSQOL-AUDIO"}
 
 
 class Section(NamedTuple):
@@ -32,7 +33,7 @@ class Section(NamedTuple):
 
 def label_of(metric: str) -> str:
     """How a metric is written in tables and pictures: "VSTOI", "dVSTOI", "PESQ-WB"."""
-    return "dVSTOI" if metric == "dvstoi" else metric.upper().replace("_", "-")
+    return OWN_LABELS.get(metric, metric.upper().replace("_", "-"))
 
 
 def sections(records: Iterable[Record], at: float | None = None) -> list[Section]:
