@@ -22,7 +22,7 @@ from torchmetrics import Metric
 from . import quality
 from .base import METRICS
 from .image import psnr, ssim
-from .intelligibility import stoi
+from .intelligibility import stoi, vstoi
 from .noise_to_mask import noise_to_mask_ratio
 from .twof import two_f_model
 from .waveform import (
@@ -70,14 +70,18 @@ class ItemMean(Metric):
         self.add_state("failed", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, preds: Batch, target: Batch) -> None:
-        """Count a batch in: decoded signals or images, then their references. ValueError where the shapes differ."""
-        if preds.shape != target.shape:
-            raise ValueError(f"decoded {tuple(preds.shape)} and reference {tuple(target.shape)} must have one shape")
+        """Count a batch in: what was decoded, then the references. ValueError where the shapes do not go together."""
+        if not self.fit(preds, target):
+            raise ValueError(f"decoded {tuple(preds.shape)} and reference {tuple(target.shape)} do not go together")
         scores = type(self).measure(target, preds).to(self.total)
         missing = scores.isnan()
         self.total += scores.where(~missing, 0).sum()
         self.count += (~missing).sum()
         self.failed += missing.sum()
+
+    def fit(self, preds: Batch, target: Batch) -> bool:
+        """Whether the shapes go together."""
+        return preds.shape == target.shape
 
     def compute(self) -> Float[Tensor, ""]:
         """The mean; NaN where no item has a score."""
@@ -100,6 +104,14 @@ class STOI(ItemMean, metric="stoi", measure=partial(stoi, rate=16_000)):
 
 class ESTOI(ItemMean, metric="estoi", measure=partial(stoi, rate=16_000, extended=True)):
     """Mean extended STOI."""
+
+
+class VSTOI(ItemMean, metric="vstoi", measure=lambda clean, pattern: vstoi(pattern, clean)):
+    """Mean STOI of vocoded stimulation patterns "B 22 T" against clean speech "B N"."""
+
+    def fit(self, preds: Batch, target: Batch) -> bool:
+        """Items alone are paired."""
+        return preds.ndim == 3 and target.ndim == 2 and len(preds) == len(target)
 
 
 class PESQ(ItemMean, metric="pesq_wb", measure=by_item(quality.pesq_wb)):
