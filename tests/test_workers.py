@@ -101,7 +101,7 @@ def test_a_missing_library_is_said_and_does_not_upset_what_follows(deadly):
 
 def test_a_start_is_tried_again_where_something_kills_it(tmp_path, monkeypatch):
     place = str(tmp_path / "tried")
-    once = f"import os\nif not os.path.exists({place!r}):\n    os.mkdir({place!r})\n    os.kill(os.getpid(), 9)\n"
+    once = f"import os\ntry:\n    os.mkdir({place!r})\n    os.kill(os.getpid(), 9)\nexcept FileExistsError:\n    pass\n"
     monkeypatch.setattr(workers, "START", once + workers.START)
     with ScorePool(2, ready=()) as pool:
         scores = [pool.submit(["pesq_wb"], np.ones(3), np.ones(3)) for _ in range(3)]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Self, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -97,7 +97,7 @@ class ScorePool:
         self._running: dict[int, _Worker] = {}  # by number of the thread
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ScorePool":
         self._closing = False
         if self.workers > 1:
             self._threads = [threading.Thread(target=self._attend, args=(n,), daemon=True) for n in range(self.workers)]
