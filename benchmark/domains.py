@@ -1,14 +1,21 @@
 """Which track and front end a codec's domain has."""
 
-from ..datamodules.base import Recordings
+from ..datamodules.base import Arrays, Corpus, Recordings
 from .cochlear_track import CochlearFrontEnd, CochlearTrack
 from .errors import UserError
+from .image_track import ImageTrack, columns_per_second
 from .plugins import lookup
 from .spec import Spec, build_corpus
 from .tracks import FrontEnd, Track, Watched
+from .vector_track import VECTORS_PER_SECOND, VectorTrack
 from .waveform_track import WaveformFrontEnd, WaveformTrack
 
-DOMAINS = {"stimulation": ("speech",), "waveform": ("speech", "music")}  # and the kinds of data they are trained on
+DOMAINS = {  # and the kinds of data they are trained on
+    "stimulation": ("speech",),
+    "waveform": ("speech", "music"),
+    "image": ("image",),
+    "vector": ("vector",),
+}
 
 
 def domain_of(spec: Spec) -> str:
@@ -19,10 +26,10 @@ def domain_of(spec: Spec) -> str:
     return domain
 
 
-def recordings_of(spec: Spec) -> Recordings:
+def corpus_of(spec: Spec) -> Corpus:
     """The corpus of a spec. UserError where it is of no use to the codec's domain."""
     corpus, domain = build_corpus(spec.data), domain_of(spec)
-    if not isinstance(corpus, Recordings) or corpus.kind not in DOMAINS[domain]:
+    if corpus.kind not in DOMAINS[domain]:
         raise UserError(
             f"{spec.codec.name} needs {' or '.join(DOMAINS[domain])}, {spec.data.name} holds {corpus.kind}; "
             "choose other --data, see benchmark ls data"
@@ -32,19 +39,34 @@ def recordings_of(spec: Spec) -> Recordings:
 
 def signal_rate(spec: Spec) -> float:
     """Samples per second of the signal that the codec of a spec codes."""
-    return spec.ace.frame_rate if domain_of(spec) == "stimulation" else float(recordings_of(spec).sample_rate)
+    domain = domain_of(spec)
+    if domain == "stimulation":
+        return spec.ace.frame_rate
+    corpus = corpus_of(spec)
+    if isinstance(corpus, Recordings):
+        return float(corpus.sample_rate)
+    if domain == "vector":
+        return VECTORS_PER_SECOND
+    return columns_per_second(lookup("codecs", spec.codec.name)[0].leading[1])  # type: ignore[attr-defined]
 
 
 def front_end_of(spec: Spec) -> FrontEnd:
-    """Between sound and the signal of a spec's codec."""
-    if domain_of(spec) == "stimulation":
+    """Between sound and the signal of a spec's codec. UserError where there is no sound."""
+    domain = domain_of(spec)
+    if domain == "stimulation":
         return CochlearFrontEnd(spec.ace)
-    return WaveformFrontEnd(recordings_of(spec).sample_rate)
+    corpus = corpus_of(spec)
+    if not isinstance(corpus, Recordings):
+        raise UserError(f"{spec.codec.name} codes {corpus.kind} data, not sound; name the run of another codec")
+    return WaveformFrontEnd(corpus.sample_rate)
 
 
 def track_of(spec: Spec, watched: Watched | None = None) -> Track:
     """Signals, loss and scores for a spec's codec, on its data."""
-    corpus = recordings_of(spec)
-    if domain_of(spec) == "stimulation":
-        return CochlearTrack(corpus, spec.ace, spec.training.band_selection_weight, watched)
-    return WaveformTrack(corpus, spec.training.losses, watched)
+    corpus, domain = corpus_of(spec), domain_of(spec)
+    if isinstance(corpus, Recordings):
+        if domain == "stimulation":
+            return CochlearTrack(corpus, spec.ace, spec.training.band_selection_weight, watched)
+        return WaveformTrack(corpus, spec.training.losses, watched)
+    assert isinstance(corpus, Arrays), "a corpus is either"
+    return ImageTrack(corpus) if domain == "image" else VectorTrack(corpus)

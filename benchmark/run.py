@@ -133,7 +133,8 @@ def asked_bits(spec: Spec, rate: float) -> float | None:
     """Bits per latent position that a spec's bitrate comes to, headers left out of account."""
     if spec.bitrate is None:
         return None
-    return spec.bitrate * 1000 * getattr(lookup("codecs", spec.codec.name)[0], "stride", 1) / rate
+    codec = lookup("codecs", spec.codec.name)[0]
+    return spec.bitrate * 1000 * getattr(codec, "stride", 1) / rate / getattr(codec, "positions_per_stride", 1)
 
 
 def load_model(folder: Path, spec: Spec | None = None) -> Codec:
@@ -224,7 +225,7 @@ def _training_summary(module: TrainingModule, spec: Spec, folder: Path) -> dict[
     if steps:
         training_curve(steps, losses, folder / "training.png")
     curve = {"step": steps, "validation_loss": losses, "quantized": [flag for _, _, flag in module.curve]}
-    flat = converged(module.curve, spec.training)
+    flat = converged(module.curve, spec.training, len(module.codec.phases))
     return {"converged": flat, "steps": spec.training.steps, "seconds": module.spent, "curve": curve}
 
 

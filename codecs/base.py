@@ -24,11 +24,13 @@ class Codec(LightningModule, ABC):
 
     paper: ClassVar[str] = ""
     domain: ClassVar[str]  # "stimulation" | "waveform" | "image" | "vector"
-    causal: ClassVar[bool] = False
+    causal: bool = False
     leading: tuple[int, ...] = ()  # shape of the signal before its last axis, without B
-    stride: int = 1  # samples of the signal per latent position
+    stride: int = 1  # samples of the signal, along its last axis, per latent position
+    positions_per_stride: int = 1  # more where every stride holds a column of them, as in images
     lookahead: int = 0  # samples of the signal an output waits for beyond its own position
-    phases: tuple[str, ...] = ("",)  # child modules trained one after another
+    phases: tuple[str, ...] = ("",)  # child modules trained one after another, in the order of their streams
+    phase: int | None = None  # in training: the later ones are left out of forward(); None: all contribute
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # further names: constructor options
     training_options: ClassVar[dict[str, Any]] = {}  # of training, where others suit it than the suite's defaults
     default_bitrate: ClassVar[float | None] = None  # measured kbit/s when a quantizer leaves the rate open
@@ -60,6 +62,12 @@ class Codec(LightningModule, ABC):
 
     @property
     @final
+    def active_phases(self) -> int:
+        """How many of the phases contribute to forward()."""
+        return len(self.phases) if self.phase is None else self.phase + 1
+
+    @property
+    @final
     def alphabet(self) -> tuple[int | None, ...]:
         """Symbols per stream, over all quantizers."""
         return tuple(size for quantizer in self.quantizers for size in quantizer.alphabet)
@@ -67,7 +75,7 @@ class Codec(LightningModule, ABC):
     @final
     def positions(self, shape: tuple[int, ...]) -> int:
         """Latent positions T of a signal of this shape (without B)."""
-        return -(-shape[-1] // self.stride)
+        return -(-shape[-1] // self.stride) * self.positions_per_stride
 
     @final
     @torch.no_grad()
@@ -111,7 +119,7 @@ class Codec(LightningModule, ABC):
     @final
     def update(self, coded: Coded, progress: float) -> None:
         """Hand each quantizer in training what it quantized, once after every optimiser step."""
-        for quantizer, quantized in zip(self.quantizers, coded.quantized, strict=True):
+        for quantizer, quantized in zip(self.quantizers, coded.quantized, strict=self.phase is None):
             if quantizer.training and not quantizer.bypass:
                 quantizer.update(quantized.source, quantized.codes, progress)
 

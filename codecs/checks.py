@@ -53,7 +53,17 @@ def waveform(batch: int, length: int, generator: torch.Generator) -> Tensor:
     return 0.1 * torch.randn(batch, length, generator=generator)
 
 
-SIGNALS: dict[str, MakeSignal] = {"stimulation": stimulation, "vector": vector, "waveform": waveform}
+def image(batch: int, length: int, generator: torch.Generator) -> Tensor:
+    """Random pixels "B 3 32 W" in [0, 1], W the length."""
+    return torch.rand(batch, 3, 32, length, generator=generator)
+
+
+SIGNALS: dict[str, MakeSignal] = {
+    "stimulation": stimulation,
+    "vector": vector,
+    "waveform": waveform,
+    "image": image,
+}
 
 
 class Subject(NamedTuple):
@@ -168,6 +178,8 @@ def no_output_depends_on_a_later_input(subject: Subject) -> None:
 def every_parameter_gets_a_gradient(subject: Subject) -> None:
     """In training every parameter that asks for a gradient gets one from signal, losses or bits."""
     codec = subject.codec(training=True)
+    if not any(parameter.requires_grad for parameter in codec.parameters()):
+        return  # such as no codec around a quantizer that gradients do not train
     out: Coded = codec(subject.signal(codec, 8))
     check_gradients(codec, objective_of(out.signal, out.quantized))
 
@@ -197,10 +209,15 @@ def state_round_trips(subject: Subject) -> None:
 
 
 def frozen_phases_do_not_move(subject: Subject) -> None:
-    """A step of one phase, quantizer updates included, leaves the others' parameters and buffers alone."""
-    for phase in (*subject.codec().phases, None):  # None: everything is frozen
+    """A step of one phase, quantizer updates included, leaves the others' parameters and buffers alone; later phases
+    are left out."""
+    for number, phase in enumerate((*subject.codec().phases, None)):  # None: everything is frozen
         codec = subject.codec()
+        codec.phase = None if phase is None else number
         asked = {name for name, parameter in codec.named_parameters() if parameter.requires_grad}
+        begins = tuple(f"{child}." if child else "" for child in codec.phases)
+        outside = sorted(name for name in asked if not name.startswith(begins))
+        demand(not outside, f"no phase trains {', '.join(outside)}; name its module in phases")
         codec.requires_grad_(False)
         begin = "no phase" if phase is None else f"{phase}." if phase else ""
         if phase is not None:
@@ -210,6 +227,12 @@ def frozen_phases_do_not_move(subject: Subject) -> None:
         ]
         before = state_of(codec)
         out: Coded = codec(subject.signal(codec))
+        active = _quantizers_of(codec, codec.phases if phase is None else codec.phases[: number + 1])
+        demand(
+            len(out.quantized) == active,
+            f"in the phase {phase!r} {len(out.quantized)} quantizers gave results, not {active}; "
+            "leave later phases out of forward(), see Codec.active_phases",
+        )
         if trained:
             objective_of(out.signal, out.quantized).backward()
             torch.optim.SGD(trained, lr=0.1).step()
@@ -218,6 +241,12 @@ def frozen_phases_do_not_move(subject: Subject) -> None:
         strays = [name for name in moved if not name.startswith(begin)]
         demand(not strays, f"training the phase {phase!r} moved {', '.join(strays)}; it is frozen")
         demand(bool(moved) or not trained, f"training the phase {phase!r} moved nothing")
+
+
+def _quantizers_of(codec: Codec, phases: tuple[str, ...]) -> int:
+    """How many quantizers some phases hold."""
+    inside = {module for name in phases for module in codec.get_submodule(name).modules()}
+    return sum(quantizer in inside for quantizer in codec.quantizers)
 
 
 def streams_are_in_order(subject: Subject) -> None:

@@ -19,7 +19,7 @@ from .clustering import kmeans
 from .nearest import lowest, nearest, scorer
 
 Codewords = Float[Tensor, "K C"]
-Initialisation = Literal["kmeans", "samples", "normal"]
+Initialisation = Literal["kmeans", "samples", "noisy_samples", "normal"]
 
 MAX_BITS = 16.0
 FIRST_REPLACEMENT, GROWTH, LAST_REPLACEMENT = 0.01, 1.35, 0.8  # shares of the training: often early, never at the end
@@ -32,7 +32,8 @@ class VectorQuantizer(Quantizer, ABC):
     Args:
         channels: C.
         codebook_bits: log2 of the codebook's size; 1 to 16, need not be whole.
-        initialisation: where the codebook starts when `fit` is called: k-means, random training latents, or N(0, 1).
+        initialisation: where the codebook starts when `fit` is called: k-means, random training latents, these plus
+            N(0, 1) in every number (DOI 10.1109/ACCESS.2022.3147670, IV, on toy sets), or N(0, 1) alone.
         replacement: a codeword used in less than this share of the batches since the last replacement is replaced by
             a more active one plus small noise (DOI 10.1109/ACCESS.2022.3147670, III-C); 0 never replaces.
     """
@@ -168,4 +169,6 @@ class VectorQuantizer(Quantizer, ABC):
             return repeated + 1e-3 * vectors.std(0, correction=0) * torch.randn_like(repeated)
         if self.initialisation == "samples":
             return vectors[: self.size]
+        if self.initialisation == "noisy_samples":
+            return vectors[: self.size] + torch.randn_like(vectors[: self.size])
         return kmeans(vectors * self.metric, self.size) / self.metric

@@ -47,7 +47,7 @@ class Sound(Codec):
 
     def forward(self, signal: Tensor) -> Coded:
         rest, total, parts = signal, torch.zeros_like(signal), []
-        for stage in (self.first, self.second):
+        for stage in (self.first, self.second)[: self.active_phases]:
             parts.append(stage.quantizer(stage.analyse(rest)))
             total = total + stage.synthesise(parts[-1].latents, signal.shape[2])
             rest = (signal - total).detach()
@@ -123,6 +123,16 @@ class NeverFreezes(Sound):
         return self
 
 
+class RunsAllItsPhases(Sound):
+    @property
+    def phase(self) -> None:
+        return None
+
+    @phase.setter
+    def phase(self, phase: int | None) -> None:
+        pass
+
+
 class SwapsItsResults(Sound):
     def forward(self, signal: Tensor) -> Coded:
         coded = super().forward(signal)
@@ -146,6 +156,7 @@ UNSOUND = [
     ("forward_does_not_change_state", CountsForwards, "changed count"),
     ("state_round_trips", KeepsAGainInPython, "differs in evaluation"),
     ("frozen_phases_do_not_move", NeverFreezes, "moved first.quantizer"),
+    ("frozen_phases_do_not_move", RunsAllItsPhases, "leave later phases out"),
     ("streams_are_in_order", SwapsItsResults, "keep the order"),
     ("streams_are_in_order", DropsAResult, "2 quantizers gave 1 results"),
 ]

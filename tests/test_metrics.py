@@ -233,4 +233,5 @@ def test_every_metric_is_declared_under_its_own_name():
         "pattern_rmse",
         "active_bands",
         "active_bands_uncoded",
+        "mse",
     ]
