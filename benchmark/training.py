@@ -2,7 +2,8 @@
 
 steps:  |- warm-up: no quantizer -|- fit -|- quantizer in the loop, constant learning rate ... -|- cool-down to 0 -|
                                                |- discriminators, where asked for ------------------------------|
-Every step draws its data and its noise from (seed, step), so that a resumed run gives the same numbers.
+Every step draws its data and its noise from (seed, step), so that a resumed run gives the same numbers. A codec of
+several phases goes through warm-up, fit and cool-down once per phase, see phases.py; the discriminators enter once.
 """
 
 import time
@@ -15,12 +16,13 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..codecs.base import Codec, Coded
 from .adversary import Adversary
 from .errors import UserError
+from .phases import Stretch, check_phases, enter, leave, stretch_of, trainable
 from .tracks import Track
 from .training_options import Training
 
@@ -66,7 +68,9 @@ class TrainingModule(LightningModule):
     def __init__(self, codec: Codec, track: Track, training: Training, seed: int) -> None:
         super().__init__()
         self.codec, self.track, self.training_options, self.seed = codec, track, training, seed
-        self.warmup_steps = round(training.warmup * training.steps)
+        self.trained = trainable(codec)
+        self.idle = nn.Parameter(torch.zeros(()))  # to optimise where the quantizer alone learns, by update() or fit()
+        self.stretch = self._stretch(0)
         self.curve: list[tuple[int, float, bool]] = []  # step, validation loss, quantized
         self.coded: Coded | None = None
         self.begin, self.spent = time.perf_counter(), 0.0
@@ -79,21 +83,33 @@ class TrainingModule(LightningModule):
                 self.adversary = Adversary(training.discriminator_channels, training.discriminator_learning_rate)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam or AdamW, constant, then linearly to 0 over the cool-down; the discriminators have their own."""
+        """Adam or AdamW, constant, then linearly to 0 over the cool-down; the discriminators have their own.
+
+        It starts anew in every phase: parameters have no moments before their first gradient.
+        """
         options = self.training_options
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.optimizer]
-        optimizer = kind([p for p in self.codec.parameters() if p.requires_grad], lr=options.learning_rate)
-        last = max(1, round(options.cooldown * options.steps))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (options.steps - step) / last))
+        trained = [p for p in self.codec.parameters() if p.requires_grad]
+        optimizer = kind(trained or [self.idle], lr=options.learning_rate)
+
+        def decay(step: int) -> float:
+            stretch = self._stretch(step)
+            last = max(1, round(options.cooldown * (stretch.end - stretch.begin)))
+            return min(1.0, (stretch.end - step) / last)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, decay)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """A resumed run validates before its first step: what the step before it left."""
+        self._enter_step(max(0, self.global_step - 1))
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Seed the step; bring in the quantizers when the warm-up is over."""
         step = self.global_step
         torch.manual_seed(int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0]))
-        for quantizer in self.codec.quantizers:
-            quantizer.bypass = step < self.warmup_steps
-        if step == self.warmup_steps:
+        self._enter_step(step)
+        if step == self.stretch.after(self.training_options.warmup):
             options = self.training_options
             count = max(1, round(FIT_SECONDS / options.crop_seconds))
             self.codec.fit(crops(self.track, options, count, [self.seed, options.steps + 1]).to(self.device))
@@ -104,6 +120,8 @@ class TrainingModule(LightningModule):
         distortion = self.track.loss(batch, coded.signal)
         self.coded = coded
         loss = distortion + sum(quantized.loss for quantized in coded.quantized)
+        if not loss.requires_grad:
+            loss = loss + 0 * self.idle
         if self.adversary is not None and self.global_step >= self.adversarial_step:
             adversarial, matching = self.adversary.judge(batch, coded.signal)
             options = self.training_options
@@ -117,7 +135,8 @@ class TrainingModule(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """The step, then the state outside gradient descent: both are done before a checkpoint is written."""
         super().optimizer_step(*args, **kwargs)
-        done = (self.global_step - self.warmup_steps) / max(1, self.training_options.steps - self.warmup_steps)
+        begin = self.stretch.after(self.training_options.warmup)
+        done = (self.global_step - begin) / max(1, self.stretch.end - begin)
         if self.coded is not None:
             self.codec.update(self.coded, min(max(done, 0.0), 1.0))
         if self.adversary is not None and self.pair is not None:
@@ -154,6 +173,18 @@ class TrainingModule(LightningModule):
         """Wall time of the training so far, that before an interruption included."""
         return self.spent + time.perf_counter() - self.begin
 
+    def _stretch(self, step: int) -> Stretch:
+        return stretch_of(step, self.training_options.steps, len(self.codec.phases))
+
+    def _enter_step(self, step: int) -> None:
+        """Phase and bypass of a step."""
+        self.stretch = self._stretch(step)
+        if len(self.codec.phases) > 1 and self.codec.phase != self.stretch.phase:
+            enter(self.codec, self.stretch.phase, self.trained)
+        warming = step < self.stretch.after(self.training_options.warmup)
+        for quantizer in self.codec.quantizers:
+            quantizer.bypass = warming and quantizer.training
+
     def _log_codebooks(self, quantized: Any) -> None:
         from .metrics.codes import perplexity
 
@@ -162,12 +193,13 @@ class TrainingModule(LightningModule):
                 self.log(f"perplexity_{number}_{stream}", perplexity(symbols))
 
 
-def converged(curve: list[tuple[int, float, bool]], training: Training) -> bool:
-    """Whether the quantized validation loss was flat before the cool-down.
+def converged(curve: list[tuple[int, float, bool]], training: Training, phases: int = 1) -> bool:
+    """Whether the quantized validation loss was flat before the cool-down, that of the last phase where there are more.
 
     Flat: from the third quarter of the constant-rate stretch to the last, its mean changed by less than 2 %.
     """
-    begin, end = training.warmup * training.steps, (1 - training.cooldown) * training.steps
+    first, steps = stretch_of(training.steps, training.steps, phases).begin, training.steps
+    begin, end = (first + share * (steps - first) for share in (training.warmup, 1 - training.cooldown))
     half, last = begin + (end - begin) / 2, begin + 3 * (end - begin) / 4
     early = [loss for step, loss, quantized in curve if quantized and half < step <= last]
     late = [loss for step, loss, quantized in curve if quantized and last < step <= end]
@@ -180,10 +212,7 @@ def train(
     codec: Codec, track: Track, training: Training, seed: int, folder: Path, logger: Any = False, bar: bool = True
 ) -> TrainingModule:
     """Train in place, from `folder`/last.ckpt on where an earlier call was cut off; ends on the CPU, in eval mode."""
-    if len(codec.phases) > 1:
-        raise UserError(f"{type(codec).__name__} trains in phases, which this version cannot do yet")
-    if not any(p.requires_grad for p in codec.parameters()):
-        raise UserError(f"{type(codec).__name__} has nothing that gradients train")
+    check_phases(codec, training.steps)
     module = TrainingModule(codec, track, training, seed)
     checkpoint = folder / "last.ckpt"
     start = 0
@@ -207,13 +236,15 @@ def train(
         enable_model_summary=False,
         log_every_n_steps=10,
     )
-    steps = DataLoader(Steps(track, training, seed), batch_size=None, sampler=From(start, training.steps))
+    order, workers = From(start, training.steps), training.workers
+    steps = DataLoader(Steps(track, training, seed), batch_size=None, sampler=order, num_workers=workers)
     held_out: DataLoader[Tensor] = DataLoader([track.validation_batch()], batch_size=None)  # type: ignore[arg-type]
     try:
         trainer.fit(module, steps, held_out, ckpt_path=checkpoint if start else None, weights_only=True)
     except SystemExit as ended:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from ended
     module.spent = module.seconds
+    leave(codec, module.trained)
     codec.to("cpu").eval()
     for quantizer in codec.quantizers:
         quantizer.bypass = False
