@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ...codecs.compressed_stft import HOP, CompressedSTFT
 from ..psychoacoustics import PsychoacousticModel
 
 Waveform = Float[Tensor, "B N"]
@@ -17,6 +18,7 @@ Scalar = Float[Tensor, ""]
 
 MEL_FLOOR = 1e-7  # Kankanahalli 2018 (arXiv:1710.09064)
 STFT_POWER_FLOOR = 1e-7  # of |S|^2; a sine below -110 dBFS
+QUIET = 1e-3 * 2 / math.pi  # mean absolute value of a sine of amplitude 0.001
 RESOLUTIONS = ((1024, 600, 120), (2048, 1200, 240), (512, 240, 50))  # FFT, window, hop: Yamamoto et al. 2020, Table 1
 
 
@@ -28,6 +30,35 @@ class TimeLoss(nn.Module):
 
     def forward(self, clean: Waveform, decoded: Waveform) -> Scalar:
         return (clean - decoded).square().mean()
+
+
+class RelativeTimeLoss(nn.Module):
+    """Mean absolute error of the samples over the mean absolute value of the clean ones, of each item alone.
+
+    No paper's: what makes quiet and loud crops count alike. The divisor is at least QUIET.
+    """
+
+    def forward(self, clean: Waveform, decoded: Waveform) -> Scalar:
+        return ((clean - decoded).abs().mean(1) / clean.abs().mean(1).clamp_min(QUIET)).mean()
+
+
+class CompressedSTFTLoss(nn.Module):
+    """Energy of the error of STFTs with compressed magnitudes, |S|^alpha e^{j angle S}, over that of the clean ones.
+
+    No paper's: frames of 20 ms in which phase counts and loud bins do not drown the others. Those of the whole batch
+    are summed before the division, so that a crop of silence weighs nothing.
+    """
+
+    def __init__(self, alpha: float = 0.5) -> None:
+        super().__init__()
+        self.transform = CompressedSTFT(alpha)
+
+    def forward(self, clean: Waveform, decoded: Waveform) -> Scalar:
+        padding = (0, -clean.shape[-1] % HOP)
+        before, after = (
+            self.transform.analyse(nn.functional.pad(waveform, padding), {}) for waveform in (clean, decoded)
+        )
+        return (before - after).square().sum() / before.square().sum().clamp_min(STFT_POWER_FLOOR)
 
 
 class MelLoss(nn.Module):
@@ -82,12 +113,19 @@ class MultiResolutionSTFT(nn.Module):
     Args:
         resolutions: samples of FFT, window (Hann) and hop, of each.
         phase: whether eq. 32 is of complex STFTs.
+        logarithmic: weight of eq. 33.
     """
 
-    def __init__(self, resolutions: Sequence[tuple[int, int, int]] = RESOLUTIONS, phase: bool = False) -> None:
+    def __init__(
+        self,
+        resolutions: Sequence[tuple[int, int, int]] = RESOLUTIONS,
+        phase: bool = False,
+        logarithmic: float = 1.0,
+    ) -> None:
         super().__init__()
         self.resolutions = tuple(resolutions)
         self.phase = phase
+        self.logarithmic = logarithmic
 
     def forward(self, clean: Waveform, decoded: Waveform) -> Scalar:
         losses = [self._loss(clean, decoded, *sizes) for sizes in self.resolutions]
@@ -102,7 +140,7 @@ class MultiResolutionSTFT(nn.Module):
         before, after = (_magnitudes(spectrum) for spectrum in spectra)
         error = spectra[0] - spectra[1] if self.phase else before - after
         relative = torch.linalg.vector_norm(error, dim=(1, 2)) / torch.linalg.vector_norm(before, dim=(1, 2))
-        return relative.mean() + (before.log() - after.log()).abs().mean()
+        return relative.mean() + self.logarithmic * (before.log() - after.log()).abs().mean()
 
 
 def _magnitudes(spectrum: Tensor) -> Tensor:
