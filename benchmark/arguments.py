@@ -1,4 +1,4 @@
-"""From text to options: what the command line and run files say, typed by the constructors of the plug-ins."""
+"""From text to options: what was asked for, typed by the constructors of the plug-ins."""
 
 import inspect
 import json
@@ -9,7 +9,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from .errors import UserError
@@ -17,10 +16,7 @@ from .plugins import add_class, lookup, nearest, registered_name
 
 GROUPS = ("quantizer", "codec", "data", "training", "ace")
 HANDED_OVER = {"quantizer": {"channels"}, "codec": {"make_quantizer"}}  # arguments that are nobody's options
-RECIPES = Path(__file__).parent / "recipes"
 MAX_SEED = 1 << 32
-PLAIN_KEYS = ("seed", "bitrate", "coder")
-DERIVED_KEYS = ("data_fingerprint", "plugins", "version", "hash")  # what a run's spec.yaml says beyond its options
 
 
 class UnknownOptionError(UserError):
@@ -99,44 +95,6 @@ def split_dotted(tokens: Sequence[str]) -> tuple[list[str], dict[str, dict[str, 
         else:
             options.setdefault(group, {})[option.replace("-", "_")] = value
     return rest, options
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """What a run file says: names, seed, bitrate, coder, and the options of each group under "options"."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold settings like `quantizer: nsvq`, one a line")
-    settings: dict[str, Any] = {"options": {}}
-    for key, value in content.items():
-        if key in PLAIN_KEYS:
-            settings[key] = value
-        elif key in GROUPS:
-            name, settings["options"][key] = _group_settings(path, key, value)
-            settings |= {key: name} if name else {}
-        elif key not in DERIVED_KEYS:
-            known = [*GROUPS, *PLAIN_KEYS]
-            raise UserError(
-                f"{path}: no setting is called {key!r}{nearest(str(key), known)} There are: {', '.join(known)}"
-            )
-    return settings
-
-
-def recipes() -> dict[str, Path]:
-    """The recipes of `--profile`: name -> file."""
-    return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
-
-
-def read_recipe(name: str) -> dict[str, Any]:
-    """The settings of a recipe."""
-    known = recipes()
-    if name not in known:
-        raise UserError(f"no profile is called {name!r}{nearest(name, list(known))} There are: {', '.join(known)}")
-    return read_settings(known[name])
 
 
 def resolve(group: str, label: str, cls: type, given: Mapping[str, Any], defaults: bool = True) -> dict[str, Any]:
@@ -272,18 +230,6 @@ def _type_error(group: str, label: str, cls: type, given: Mapping[str, Any], mes
         return f"{label}: {' '.join(message.split())}"
     kind = inspect.formatannotation(parameter.annotation).replace("Literal", "one of ")
     return f"{label}: {match[1]}={_text(given[match[1]])} does not fit; it must be {kind}"
-
-
-def _group_settings(path: Path, group: str, value: Any) -> tuple[str, dict[str, Any]]:
-    named_group = group not in ("training", "ace")
-    if named_group and isinstance(value, str | list):
-        return ",".join(map(str, [value] if isinstance(value, str) else value)), {}
-    if value is not None and not isinstance(value, dict):
-        raise UserError(f"{path}: {group} must be {'a name or ' * named_group}settings, not {value!r}")
-    rest = dict(value or {})
-    name = str(rest.pop("name", "")) if named_group else ""
-    nested = rest.pop("options", None) or {}
-    return name, {**nested, **rest}
 
 
 def _pieces(value: Any) -> list[str]:

@@ -105,7 +105,7 @@ def _run(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> i
     seeds(arguments.seed or 0)  # these two before torch is loaded
     bitrates(arguments.bitrate)
     console = _loading(arguments, quiet=arguments.quiet or arguments.print_config)
-    from .spec import make_specs
+    from .grid import make_specs
 
     asked = {key: getattr(arguments, key) for key in SPEC_ARGUMENTS}
     asked |= {f"{part}_options": options.get(part) for part in ("quantizer", "codec", "data")}

@@ -8,8 +8,9 @@ from rich.console import Console
 from ..leaderboards import records
 from ..leaderboards.gate import compare, exit_code, machines, parse_limit, report, same_machine
 from ..leaderboards.records import Record, RecordError
+from .grid import make_specs
 from .run import run_one
-from .spec import Spec, make_specs
+from .spec import Spec
 
 CHANGEABLE = ("version", "plugins", "data_fingerprint")  # what a change of the code may change in a spec
 

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .arguments import create, named, options_of, parser_of, recipes, resolve, stages_of
+from .arguments import create, named, options_of, parser_of, resolve, stages_of
 from .errors import UserError
 from .metrics.base import METRICS
 from .plugins import Kind, found, lookup, nearest, origin, presets, registered_name
+from .settings import recipes
 
 KINDS: dict[str, Kind] = {"quantizers": "quantizers", "codecs": "codecs", "data": "datamodules"}
 PARTS: dict[str, Kind] = {"quantizer": "quantizers", "codec": "codecs", "data": "datamodules"}

@@ -32,9 +32,10 @@ from .calibration import RateSearch, expected_rate, options_for, read_search, tr
 from .domains import signal_rate, track_of
 from .errors import UserError
 from .evaluation import evaluate
+from .grid import make_specs
 from .plugins import lookup
 from .reporting import make_record
-from .spec import Choice, Spec, build_codec, build_corpus, build_quantizer, make_specs
+from .spec import Choice, Spec, build_codec, build_corpus, build_quantizer
 from .tracking import log_results, wandb_logger
 from .tracks import Track
 from .training import TrainingModule, converged, train

@@ -17,8 +17,9 @@ from codecbench.benchmark.calibration import (
     trim,
 )
 from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.grid import make_specs
 from codecbench.benchmark.run import make_codec
-from codecbench.benchmark.spec import Spec, make_specs
+from codecbench.benchmark.spec import Spec
 from codecbench.benchmark.training_options import Training
 from codecbench.codecs.frae import FRAE
 from codecbench.quantizers.identity import Identity

@@ -8,7 +8,7 @@ import codecbench.benchmark.gating as gating
 import pytest
 from codecbench.benchmark import run as running
 from codecbench.benchmark.cli import main
-from codecbench.benchmark.spec import make_specs
+from codecbench.benchmark.grid import make_specs
 from codecbench.benchmark.training_options import Training
 from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
-from codecbench.benchmark import arguments, plugins
+from codecbench.benchmark import plugins, settings
 from codecbench.benchmark.arguments import bitrates, named, seeds, split_dotted
 from codecbench.benchmark.errors import UserError
-from codecbench.benchmark.spec import Choice, Spec, build_codec, build_corpus, build_quantizer, make_specs
+from codecbench.benchmark.grid import make_specs
+from codecbench.benchmark.spec import Choice, Spec, build_codec, build_corpus, build_quantizer
 from codecbench.benchmark.training_options import Training
 from codecbench.quantizers.nsvq import NSVQ
 
@@ -184,7 +185,7 @@ def test_the_yaml_of_a_spec_is_a_config_that_gives_the_same_spec(tmp_path, bitra
 
 
 def test_arguments_go_before_the_config_and_the_config_before_the_recipe(tmp_path, monkeypatch):
-    monkeypatch.setattr(arguments, "RECIPES", tmp_path)
+    monkeypatch.setattr(settings, "RECIPES", tmp_path)
     (tmp_path / "brief.yaml").write_text("training: {steps: 1, batch_size: 1, crop_seconds: 1}\ncodec: aec\nseed: 1")
     (tmp_path / "run.yaml").write_text(
         "quantizer: {name: ste_vq, codebook_bits: 3}\ntraining: {batch_size: 2, steps: 2}"
@@ -212,7 +213,7 @@ def test_a_config_that_cannot_be_used_costs_one_line(tmp_path, text, line):
 
 def test_a_config_or_profile_that_is_not_there_is_named(tmp_path, monkeypatch):
     assert "absent.yaml: cannot be read (No such file or directory)" in line_of(config=tmp_path / "absent.yaml")
-    monkeypatch.setattr(arguments, "RECIPES", tmp_path)
+    monkeypatch.setattr(settings, "RECIPES", tmp_path)
     (tmp_path / "quick.yaml").write_text("")
     assert line_of(profile="quik") == "no profile is called 'quik'; did you mean quick? There are: quick"
 
@@ -267,7 +268,7 @@ def test_training_may_be_given_as_the_object_itself():
         ({"quantizer_options": {"codebook_bits": -4}}, "nsvq: codebook_bits=-4.0 must lie between 1 and 16"),
         (
             {"quantizer_options": {"initialisation": "zero"}},
-            "nsvq: initialisation=zero does not fit; it must be one of ['kmeans', 'samples', 'normal']",
+            "nsvq: initialisation=zero does not fit; it must be one of ['kmeans', 'samples', 'noisy_samples', 'normal'",
         ),
         ({"quantizer_options": {"weights": [1, 2]}}, "nsvq: weights=[1.0, 2.0] must be 5 positive numbers, one per"),
         ({"quantizer": "mine:depth=1,shape.wdth=2"}, "mine: unrecognized arguments: --quantizer.shape.wdth=2"),
@@ -363,6 +364,42 @@ def test_a_name_may_be_written_as_an_option():
     assert split_dotted(["--codec.name", "aec"]) == (["--codec=aec"], {})
 
 
-def test_the_recipes_that_are_shipped_can_be_read():
-    for name in arguments.recipes():
-        assert make_specs(data="tiny", profile=name), yaml.safe_dump(arguments.read_recipe(name))
+@pytest.mark.parametrize("name", settings.recipes())
+def test_a_shipped_recipe_can_be_read_and_says_its_command_cost_and_score(name):
+    assert make_specs(data="tiny", profile=name), yaml.safe_dump(settings.read_recipe(name))
+    head = [line for line in settings.recipes()[name].read_text().splitlines() if line.startswith("#")]
+    assert head[0].startswith("# benchmark ") and ("--profile" in head[0] or "gate" in head[0])
+    assert any(line.startswith("# Cost: ") for line in head) and any("Expected" in line for line in head)
+
+
+@pytest.fixture
+def sized(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "RECIPES", tmp_path)
+    (tmp_path / "frae-quick.yaml").write_text("codec: aec\nbitrate: 3\ntraining: {steps: 7, batch_size: 5}")
+    (tmp_path / "frae-long.yaml").write_text("training: {steps: 70}")
+
+
+def test_every_codec_has_a_recipe_of_its_own_for_a_profile(sized):
+    (plain,) = make_specs(data="tiny")
+    assert (plain.codec.name, plain.bitrate, plain.training.steps, plain.training.batch_size) == ("aec", 3, 7, 5)
+    (quick,) = make_specs(data="tiny", profile="quick", training={"steps": 9})
+    assert (quick.codec.name, quick.training.steps, quick.training.batch_size) == ("aec", 9, 5)
+    (long,) = make_specs(data="tiny", profile="long")
+    assert (long.codec.name, long.bitrate, long.training.steps) == ("frae", None, 70)
+    assert line_of(profile="lng") == "no profile is called 'lng'; did you mean long? There are: " + ", ".join(
+        ["frae-long", "frae-quick", "long", "quick"]
+    )
+
+
+def test_a_recipe_gives_way_to_what_was_asked_for(sized):
+    (own,) = make_specs(data="tiny", codec_options={"latent_dim": 3})
+    assert own.codec.name == "frae" and own.codec.options["latent_dim"] == 3 and own.codec.options["feedback"] == 0
+    (named_preset,) = make_specs(data="tiny", codec="frae-l3-h2-r1")
+    assert named_preset.codec.name == "frae-l3-h2-r1" and named_preset.training.steps == 7
+    assert [spec.bitrate for spec in make_specs("nsvq,fem,identity,nsvq:codebook_bits=4", data="tiny")] == [
+        3,
+        3,
+        None,
+        None,
+    ]
+    assert {spec.bitrate for spec in make_specs("nsvq,fem", data="tiny", bitrate=5)} == {5}

@@ -8,10 +8,10 @@ import pytest
 import torch
 from codecbench.benchmark.domains import signal_rate
 from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.grid import make_specs
 from codecbench.benchmark.image_track import ImageTrack
 from codecbench.benchmark.metrics.workers import score_pool
 from codecbench.benchmark.run import asked_bits, run
-from codecbench.benchmark.spec import make_specs
 from codecbench.benchmark.transcode import decode
 from codecbench.codecs.checks import run_checks
 from codecbench.codecs.vqvae import VQVAE, Residual
