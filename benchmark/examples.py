@@ -36,7 +36,8 @@ GATE = """examples:
   benchmark gate --baseline leaderboards/results/ci --max-drop vstoi=0.02 --max-drop estoi=0.03"""
 LS = """examples:
   benchmark ls
-  benchmark ls codecs"""
+  benchmark ls codecs
+  benchmark ls codecs --complexity        (parameters, operations and latency of every codec and preset)"""
 ENCODE = """examples:
   benchmark encode speech.wav speech.cbs --run runs/frae_nsvq_demo_s0_0123456789ab
   benchmark encode speech.flac speech.cbs --run runs/NAME --coder huffman
@@ -48,4 +49,5 @@ DECODE = """examples:
   benchmark decode speech.cbs back.wav --run runs/frae_nsvq_demo_s0_0123456789ab
 
 The run must be the one that encoded. The sound has the source's length, to the sample, and its rate, one channel and
--25 dBFS. A codec of stimulation patterns decodes to a pattern, which a sine vocoder makes audible."""
+the level that the codec was trained at. A codec of stimulation patterns decodes to a pattern, which a sine vocoder makes
+audible at -25 dBFS."""

@@ -37,6 +37,7 @@ DECIMATION = 0.5  # Bark
 MASKED = (-3.0, 8.0)  # Bark around a masker
 TONAL_OFFSET, NOISE_OFFSET = (0.275, 6.025), (0.175, 2.025)  # dB a Bark, dB below the masker
 TO_NEPER = math.log(10) / 10  # e ** (TO_NEPER * level) is the power of a level in dB
+LONGEST_FRAME = 8192  # samples; the tables grow with the square
 FRAMES_AT_ONCE = 1024  # more need more memory, and are no faster
 
 Waveform = Float[Tensor, "B N"]
@@ -84,8 +85,10 @@ class PsychoacousticModel:
     calibration: Calibration = "level"
 
     def __post_init__(self) -> None:
-        if self.frame < 16 or self.frame % 2:
-            raise ValueError(f"frame={self.frame} must be an even number of at least 16 samples")
+        if not 16 <= self.frame <= LONGEST_FRAME or self.frame % 2:
+            raise ValueError(
+                f"frame={self.frame} must be an even number of at least 16 and at most {LONGEST_FRAME} samples"
+            )
         if not 1 <= self.step <= self.frame:
             raise ValueError(f"hop={self.hop} must be a number of samples from 1 to frame={self.frame}")
         if not RATES[0] <= self.sample_rate <= RATES[1]:

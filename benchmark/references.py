@@ -43,11 +43,17 @@ def write_references(data: str, options: Mapping[str, Any], target: Path, consol
         target.mkdir(parents=True, exist_ok=True)
         if any(target.iterdir()):
             raise UserError(f"{shown(target)}: is not empty; name a new folder")
-        files = {}
-        for item in progress_bar(items, "references", console=console, transient=True):
-            path = target / f"{item.name}.wav"
-            soundfile.write(path, corpus.load(item), corpus.sample_rate, subtype="FLOAT")
-            files[item.name] = content_hash(path)
+        files: dict[str, str] = {}
+        try:
+            for item in progress_bar(items, "references", console=console, transient=True):
+                path, waveform = target / f"{item.name}.wav", corpus.load(item)
+                files[item.name] = ""
+                soundfile.write(path, waveform, corpus.sample_rate, subtype="FLOAT")
+                files[item.name] = content_hash(path)
+        except BaseException:  # a part of the test items would pass for all
+            for name in files:
+                (target / f"{name}.wav").unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise UserError(f"{shown(target)}: cannot be written ({error.strerror}); name another folder") from error
     places = getattr(cls, "location_options", LOCATION_OPTIONS)
@@ -64,6 +70,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     path = folder / MANIFEST
     try:
         manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        if not {"name", "options"} <= manifest.data.keys():
+            raise ValueError("its data have no name")
         changed = [item for item, digest in manifest.files.items() if content_hash(folder / f"{item}.wav") != digest]
     except FileNotFoundError:
         return None

@@ -4,16 +4,18 @@ references, decoded files, bitstreams -> pairs by name -> one sample rate, lengt
 
 A decoded file at another sample rate is resampled to that of its reference (soxr HQ); one that is a little longer or
 shorter is cut or padded at its end, as codecs of whole frames need it. A delay that all files share is found by
-cross-correlation and refused, or taken out where that is asked for; neither is done in silence.
+cross-correlation and refused, or taken out where that is asked for. None of it is done in silence: what happened to how
+many files stands in the record, as does what was left of their delays.
 """
 
 import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.signal
@@ -21,9 +23,18 @@ import torch
 from rich.console import Console
 from rich.progress import track as progress_bar
 
-from ..datamodules.base import LEVEL, SILENCE, active_level, content_hash, read_audio, resample, shown
+from ..datamodules.base import (
+    LEVEL,
+    RATES,
+    SHORTEST_SECONDS,
+    SILENCE,
+    active_level,
+    content_hash,
+    read_audio,
+    resample,
+    shown,
+)
 from ..datamodules.cochlear.ace import SAMPLE_RATE, AceConfig, ace
-from ..datamodules.tree import audio_files, named_items
 from ..leaderboards import records
 from ..leaderboards.records import Record
 from ..leaderboards.tables import terminal_table
@@ -33,38 +44,19 @@ from .evaluation import SHOWN
 from .metrics.speech import score_waveform
 from .metrics.stimulation import score_stimulation
 from .metrics.workers import Pending, ScorePool, score_pool
+from .pairing import Pair, Request, complain_about, paired
 from .references import read_manifest
 from .reporting import environment, scores_of
 from .spec import code_version
 from .tracks import TestItem
 from .waveform_track import show_waveform
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 AUDIO_FROM = 32_000  # Hz from which on references are taken for audio rather than speech
 SLACK = 0.1  # seconds by which a decoded file may be longer or shorter
 LATEST = 0.25  # seconds of delay that are looked for
 IN_TIME = 0.001  # seconds of delay that pass
 ALIKE = 0.2  # normalised cross-correlation below which a delay is not to be trusted
-
-
-class Request(NamedTuple):
-    """What `benchmark score` was asked."""
-
-    reference: Path
-    decoded: Path
-    bitstreams: Path | None = None
-    name: str | None = None
-    track: str | None = None
-    align: bool = False
-
-
-class Pair(NamedTuple):
-    """One item's files."""
-
-    name: str
-    reference: Path
-    decoded: Path
-    bitstream: Path | None
+LONGEST_NAME = 80  # characters
 
 
 def score(request: Request, output_dir: Path, console: Console) -> Record:
@@ -72,20 +64,21 @@ def score(request: Request, output_dir: Path, console: Console) -> Record:
 
     UserError, DataError: files that do not pair, differ too much in length, are late, or cannot be read.
     """
+    if request.name is not None and not (request.name.strip() and request.name.isprintable()):
+        raise UserError(f"--name {request.name!r}: a name has one line of printable characters")
     pairs = paired(request)
-    rates = {read_audio(pair.reference)[1] for pair in pairs}
-    if len(rates) > 1:
-        raise UserError(f"{shown(request.reference)}: holds several sample rates, {sorted(rates)} Hz; use one")
-    (rate,) = rates
+    rate = _common_rate(request, pairs)
     spec = _spec(request, pairs, rate)
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
-    title = re.sub(r"[^\w.-]+", "_", f"{spec['codec']['name']}_{spec['quantizer']['name']}_{spec['data']['name']}")
+    names = [spec[part]["name"][:LONGEST_NAME] for part in ("codec", "quantizer", "data")]
+    title = re.sub(r"[^\w.-]+", "_", "_".join(names))
     folder = output_dir / f"{title}_{digest}"
 
     def watched(what: Iterable[Pair], description: str) -> Iterable[Pair]:
         return progress_bar(list(what), description=description, console=console, transient=True)
 
-    delay = _common_delay([_delay(pair, rate) for pair in watched(pairs, "delay")], rate, request)
+    delays = [_delay(pair, rate) for pair in watched(pairs, "delay")]
+    delay = _common_delay(delays, rate, request)
     try:
         (folder / "examples").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,7 +93,7 @@ def score(request: Request, output_dir: Path, console: Console) -> Record:
         rate_kbps=_rates(rows),
         environment=environment(),
         files={"items": "items.csv", "examples": "examples"},
-        notes=notes,
+        notes=[*notes, *_delay_notes(delays, delay, rate)],
     )
     records.write_items(folder / "items.csv", rows)
     records.write(record, folder / records.RECORD_FILE)
@@ -113,11 +106,11 @@ def _scored(
     pairs: Iterable[Pair], count: int, rate: int, delay: int, track: str, examples: Path
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """A row an item, and what every reader must know of them."""
-    rows, pending, cut = [], [], 0
+    rows, pending, changes = [], [], Counter[str]()
     with score_pool(count) as pool:
         for number, pair in enumerate(pairs):
             reference, decoded, changed = _signals(pair, rate, delay)
-            cut += changed
+            changes.update(changed)
             begin = _cochlear if track == "cochlear" else _waveform
             wait, show = begin(pair.name, reference, decoded, rate, track, pool)
             pending.append(wait)
@@ -126,49 +119,37 @@ def _scored(
             rows.append({"item": pair.name, "seconds": len(reference) / rate, **_bytes(pair, len(reference) / rate)})
         rows = [row | wait() for row, wait in zip(rows, pending, strict=True)]
     notes = list(CochlearTrack.notes) if track == "cochlear" else []
-    notes += [f"a delay of {delay} samples at {rate} Hz was taken out"] * (delay != 0)
-    notes += [f"{cut} of {count} decoded files were cut or padded to the length of their references"] * (cut > 0)
+    notes += [f"{number} of {count} decoded files were {change}" for change, number in sorted(changes.items())]
     return rows, notes
 
 
-def paired(request: Request) -> list[Pair]:
-    """The files of every item, by path without suffix. UserError: one lacks its counterpart, or there are none."""
-    references = named_items(request.reference, [*audio_files(request.reference, SUFFIXES)], 0)
-    if not references:
-        raise UserError(f"{shown(request.reference)}: holds no {', '.join(SUFFIXES)} files")
-    decoded = _by_stem(request.decoded, audio_files(request.decoded, SUFFIXES))
-    wanted = {str(item.path.relative_to(request.reference).with_suffix("")): item for item in references}
-    _complain_about("no decoded file for", wanted.keys() - decoded.keys(), request.decoded)
-    _complain_about("no reference for", decoded.keys() - wanted.keys(), request.reference)
-    streams: dict[str, Path] = {}
-    if request.bitstreams is not None:
-        audio = request.bitstreams.resolve() == request.decoded.resolve()
-        files = [path for path in request.bitstreams.rglob("*") if path.is_file() and not path.name.startswith(".")]
-        streams = _by_stem(request.bitstreams, [path for path in files if not (audio and path in decoded.values())])
-        _complain_about("no bitstream for", wanted.keys() - streams.keys(), request.bitstreams)
-    return [Pair(item.name, item.path, decoded[stem], streams.get(stem)) for stem, item in sorted(wanted.items())]
+def _common_rate(request: Request, pairs: list[Pair]) -> int:
+    """That of all references, in Hz. UserError: they have several, or one is too short."""
+    rates = set()
+    for pair in pairs:
+        waveform, rate = _audio(pair.reference)
+        rates.add(rate)
+        if len(waveform) < SHORTEST_SECONDS * rate:
+            raise UserError(f"{shown(pair.reference)}: lasts {len(waveform) / rate:.2f} s; at least 0.5 s are needed")
+    if len(rates) > 1:
+        raise UserError(f"{shown(request.reference)}: holds several sample rates, {sorted(rates)} Hz; use one")
+    return rates.pop()
 
 
-def _by_stem(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in paths:
-        stem = str(path.relative_to(folder).with_suffix(""))
-        if stem in found:
-            raise UserError(f"{shown(path)} and {shown(found[stem])} have one name; keep one of them")
-        found[stem] = path
-    return found
-
-
-def _complain_about(what: str, missing: Iterable[str], folder: Path) -> None:
-    names = sorted(missing)
-    if names:
-        shown_names = ", ".join(shown(Path(name)) for name in names[:3]) + ", ..." * (len(names) > 3)
-        raise UserError(f"{shown(folder)}: {what} {len(names)} item(s): {shown_names}; pairs have one name each")
+def _audio(path: Path) -> tuple[np.ndarray, int]:
+    waveform, rate = read_audio(path)
+    if not RATES[0] <= rate <= RATES[1]:
+        raise UserError(f"{shown(path)}: its sample rate of {rate} Hz is not between {RATES[0]} and {RATES[1]}")
+    return waveform, rate
 
 
 def _spec(request: Request, pairs: list[Pair], rate: int) -> dict[str, Any]:
     """What made the scores, in the form of a run's spec; files count by their contents."""
     manifest = read_manifest(request.reference)
+    if manifest:
+        stems = {str(pair.reference.relative_to(request.reference).with_suffix("")) for pair in pairs}
+        remedy = "move them away, they are not of these data"
+        complain_about("benchmark references did not write", stems - manifest.files.keys(), request.reference, remedy)
     contents = [(pair.name, content_hash(pair.reference)) for pair in pairs]
     track = request.track or ("audio" if rate >= AUDIO_FROM else "speech")
     return {
@@ -179,6 +160,7 @@ def _spec(request: Request, pairs: list[Pair], rate: int) -> dict[str, Any]:
         "track": track,
         "align": request.align,
         "decoded": _digest([(pair.name, content_hash(pair.decoded)) for pair in pairs]),
+        "bitstreams": _digest([(pair.name, content_hash(pair.bitstream)) for pair in pairs if pair.bitstream]),
         "bitrate": None,
         "seed": None,
         "version": code_version(),
@@ -191,13 +173,14 @@ def _digest(contents: Any) -> str:
 
 def _delay(pair: Pair, rate: int) -> int | None:
     """Samples by which the decoded file is late; None where the two are too unlike to tell. UserError: other length."""
-    reference, decoded = _read(pair, rate)
+    reference, decoded, _ = _read(pair, rate)
     most = round(SLACK * rate)
     if abs(len(decoded) - len(reference)) > most:
         raise UserError(
             f"{shown(pair.decoded)}: lasts {len(decoded) / rate:.2f} s, its reference {len(reference) / rate:.2f} s; "
             f"at most {SLACK} s more or less can be mended"
         )
+    reference, decoded = reference.astype(np.float64), decoded.astype(np.float64)
     power = math.sqrt(float(np.square(reference).sum()) * float(np.square(decoded).sum()))
     if power == 0:
         return None
@@ -222,19 +205,35 @@ def _common_delay(delays: list[int | None], rate: int, request: Request) -> int:
     return 0
 
 
-def _read(pair: Pair, rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both signals [N], [M] at `rate`."""
-    reference, (decoded, own) = read_audio(pair.reference)[0], read_audio(pair.decoded)
-    return reference, decoded if own == rate else resample(decoded, own, rate).astype(np.float32)
+def _delay_notes(delays: list[int | None], taken_out: int, rate: int) -> list[str]:
+    """What was done about the delays, and what was not."""
+    left = [abs(delay - taken_out) for delay in delays if delay not in (None, taken_out)]
+    notes = [f"a delay of {taken_out} samples at {rate} Hz was taken out"] * (taken_out != 0)
+    if left:
+        notes.append(
+            f"{len(left)} of {len(delays)} decoded files are up to {max(left)} samples at {rate} Hz late or early: "
+            "SNR and its kin are lower for it"
+        )
+    if unlike := delays.count(None):
+        notes.append(f"{unlike} of {len(delays)} decoded files are unlike their references; their delay is unknown")
+    return notes
 
 
-def _signals(pair: Pair, rate: int, delay: int) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Both signals at one length, the decoded one without the delay, and whether it had to be cut or padded."""
-    reference, decoded = _read(pair, rate)
+def _read(pair: Pair, rate: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Both signals [N], [M] at `rate`, and the decoded file's own rate."""
+    reference, (decoded, own) = _audio(pair.reference)[0], _audio(pair.decoded)
+    return reference, decoded if own == rate else resample(decoded, own, rate).astype(np.float32), own
+
+
+def _signals(pair: Pair, rate: int, delay: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Both signals at one length, the decoded one without the delay, and what else had to be done to it."""
+    reference, decoded, own = _read(pair, rate)
     moved = decoded[delay:] if delay >= 0 else np.pad(decoded, (-delay, 0))
     length = len(reference)
     fitted = np.pad(moved[:length], (0, max(0, length - len(moved))))
-    return reference, fitted, len(decoded) != length
+    changes = [f"resampled from {own} to {rate} Hz"] * (own != rate)
+    changes += ["cut or padded to the length of their references"] * (len(decoded) != length)
+    return reference, fitted, changes
 
 
 def _waveform(

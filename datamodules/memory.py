@@ -59,8 +59,14 @@ class FileMemory:
 
 
 def cache_folder(given: Path | None = None) -> Path:
-    """The folder of the caches: as given, $CODECBENCH_CACHE or ~/.cache/codecbench."""
-    return given or Path(os.environ.get("CODECBENCH_CACHE") or "~/.cache/codecbench").expanduser()
+    """The folder of the caches: as given, $CODECBENCH_CACHE or ~/.cache/codecbench; DataError where ~ is nobody's."""
+    folder = given or Path(os.environ.get("CODECBENCH_CACHE") or "~/.cache/codecbench")
+    try:
+        return given or folder.expanduser()
+    except RuntimeError:
+        from .base import DataError  # which imports this file
+
+        raise DataError(f"{folder}: there is no such home folder; set CODECBENCH_CACHE to a path in full") from None
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def test_quiet_prints_nothing(grid, capsys):
     ("tokens", "line"),
     [
         ("--quantizer nsvqq", "no quantizer is called 'nsvqq'; did you mean nsvq? There are: "),
-        ("--codec fray", "no codec is called 'fray'; did you mean frae? There are: frae"),
+        ("--codec fray", "no codec is called 'fray'; did you mean frae? There are: "),
         ("--data demmo", "no corpus is called 'demmo'; did you mean demo? There are: "),
         ("--quantizer.codebok_bits 8", "nsvq has no option 'codebok_bits'; did you mean codebook_bits? It has: "),
         (

@@ -269,6 +269,7 @@ def test_arrays_of_unlike_length_are_not_drawn(tmp_path: Path) -> None:
         (["--at", "1e6"], "name a time within it"),
         (["--at", "nan"], "name a time within it"),
         (["--frame", "7"], "even number"),
+        (["--frame", "100000"], "at most 8192 samples"),
         (["--plot", "/nowhere/mask.png"], "cannot be written"),
     ],
 )

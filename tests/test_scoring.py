@@ -209,3 +209,90 @@ def test_written_references_are_what_a_codec_is_handed(references: Path) -> None
     assert rate == RATE and np.array_equal(waveform, Demo().load(item))
     with pytest.raises(DataError):
         Demo().load(item._replace(path=references / "nothing.wav"))
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "line"),
+    [(100, 16_000, "at least 0.5 s are needed"), (600, 1_000, "sample rate of 1000 Hz"), (1, 3, "sample rate of 3 Hz")],
+)
+@pytest.mark.parametrize("track", ["speech", "cochlear"])
+def test_references_that_no_metric_can_take_are_one_line(
+    tmp_path: Path, capsys, samples: int, rate: int, line: str, track: str
+) -> None:
+    references, decoded = (tmp_path / name for name in ("references", "decoded"))
+    for folder in (references, decoded):
+        folder.mkdir()
+        soundfile.write(folder / "a.wav", np.full(samples, 0.1), rate)
+    assert score(tmp_path, references, decoded, "--track", track) == 2
+    assert line in complaint(capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_folder_is_not_two(references: Path, tmp_path: Path, capsys) -> None:
+    decoded = decoded_from(references, tmp_path / "decoded", lambda x: x)
+    assert score(tmp_path, references, tmp_path / "decoded" / ".." / "references") == 2
+    assert "--decoded" in (line := complaint(capsys)) and "is the folder of the references" in line
+    assert score(tmp_path, references, decoded, "--bitstreams", str(references)) == 2
+    assert "--bitstreams" in complaint(capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_empty_bitstream_is_no_bitstream(references: Path, tmp_path: Path, capsys) -> None:
+    decoded = decoded_from(references, tmp_path / "decoded", lambda x: x)
+    streams = vorbis(references, tmp_path / "streams")
+    next(streams.iterdir()).write_bytes(b"")
+    assert score(tmp_path, references, decoded, "--bitstreams", str(streams)) == 2
+    assert "an empty bitstream for 1 item" in complaint(capsys)
+
+
+def test_two_references_of_one_name_are_refused_and_not_dropped(references: Path, tmp_path: Path, capsys) -> None:
+    (references / "references.json").unlink()
+    decoded = decoded_from(references, tmp_path / "decoded", lambda x: x)
+    first = sorted(references.glob("*.wav"))[0]
+    waveform, rate = soundfile.read(first)
+    soundfile.write(first.with_suffix(".flac"), waveform[::-1], rate)
+    assert score(tmp_path, references, decoded) == 2
+    assert "have one name" in complaint(capsys)
+
+
+def test_references_that_nobody_wrote_do_not_pass_for_the_corpus(references: Path, tmp_path: Path, capsys) -> None:
+    shutil.copy(sorted(references.glob("*.wav"))[0], references / "more.wav")
+    decoded = decoded_from(references, tmp_path / "decoded", lambda x: x)
+    assert score(tmp_path, references, decoded) == 2
+    assert "benchmark references did not write 1 item(s): more" in complaint(capsys)
+    (references / "references.json").write_text('{"data": {}, "data_fingerprint": "", "kind": "", "files": {}}')
+    assert score(tmp_path, references, decoded) == 2
+    assert "write the references anew" in complaint(capsys)
+
+
+@pytest.mark.parametrize("name", ["  ", "two\nlines"])
+def test_a_name_is_one_line(references: Path, tmp_path: Path, capsys, name: str) -> None:
+    assert score(tmp_path, references, tmp_path, "--name", name) == 2
+    assert "one line of printable characters" in complaint(capsys)
+
+
+def test_what_happened_to_the_decoded_files_is_said(references: Path, tmp_path: Path) -> None:
+    odd = decoded_from(references, tmp_path / ("long" * 50), lambda x: np.pad(x, (9, 0))[: len(x)])
+    first = sorted(odd.iterdir())[0]
+    waveform, rate = soundfile.read(first)
+    soundfile.write(first, 1e30 * np.roll(waveform, len(waveform) // 2)[::2], rate // 2, subtype="FLOAT")
+    assert score(tmp_path, references, odd) == 0
+    (record,) = records.find(tmp_path / "runs")
+    assert any("1 of 2 decoded files were resampled from 8000 to 16000 Hz" in note for note in record.notes)
+    assert any("1 of 2 decoded files are up to 9 samples at 16000 Hz late" in note for note in record.notes)
+    assert any("1 of 2 decoded files are unlike their references" in note for note in record.notes)
+
+
+def test_references_that_cannot_all_be_written_leave_none(tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "validation", "test"):
+        (tmp_path / "corpus" / split).mkdir(parents=True)
+        soundfile.write(tmp_path / "corpus" / split / f"{split}.wav", 0.1 * rng.standard_normal(RATE), RATE)
+    (tmp_path / "corpus" / "test" / "z.wav").write_bytes(b"RIFF")
+    request = ["references", "--data", "folder", "--data.root", str(tmp_path / "corpus"), str(tmp_path / "out")]
+    assert main(request) == 2
+    assert "z.wav: not readable as audio" in complaint(capsys)
+    assert not list((tmp_path / "out").iterdir())
+    (tmp_path / "corpus" / "test" / "z.wav").unlink()
+    assert main(request) == 0
+    assert len(list((tmp_path / "out").glob("*.wav"))) == 1
