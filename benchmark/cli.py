@@ -23,14 +23,14 @@ SPEC_ARGUMENTS = ("quantizer", "codec", "data", "seed", "bitrate", "coder", "pro
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 a check or the gate failed, 2 the user's mistake."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        return _dispatch(words)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             return int(stop.code or 0)  # argparse after --help and --version
-        print(
-            "\nbenchmark: stopped; the same command, without --force, resumes where this one stopped", file=sys.stderr
-        )
+        resumes = "; the same command, without --force, resumes where this one stopped" if "run" in words[:1] else ""
+        print(f"\nbenchmark: stopped{resumes}", file=sys.stderr)
         return INTERRUPTED  # Lightning turns Ctrl-C during training into SystemExit(1)
     except OSError as error:
         if error.errno not in THE_USERS:
@@ -135,12 +135,14 @@ def _run_help(arguments: argparse.Namespace) -> int:
 
 
 def _ls(arguments: argparse.Namespace, _: Any) -> int:
-    from .listing import check_topic, tables
+    from .listing import check_topic, complexities, tables
 
     check_topic(arguments.what)
+    if arguments.complexity and arguments.what != "codecs":
+        raise UserError("--complexity is for benchmark ls codecs")
     _add_plugins(arguments)
     console = _console()
-    for table in tables(arguments.what):
+    for table in [complexities()] if arguments.complexity else tables(arguments.what):
         console.print(table)
     return 0
 

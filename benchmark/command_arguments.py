@@ -35,6 +35,9 @@ def _add_plugin_option(parser: Any) -> None:
 def add_ls(parser: argparse.ArgumentParser) -> None:
     """Arguments of `benchmark ls`."""
     parser.add_argument("what", nargs="?", metavar="WHAT", help="quantizers, codecs, data, metrics or recipes")
+    parser.add_argument(
+        "--complexity", action="store_true", help="of codecs: parameters, operations, latency (takes some seconds)"
+    )
     _add_plugin_option(parser)
 
 

@@ -1,13 +1,61 @@
-"""Multiply-accumulates of a codec, recurrent layers included."""
+"""Size, multiply-accumulates and latency of codecs without their quantizers: `benchmark ls codecs --complexity`."""
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..codecs.base import Codec
+from ..datamodules.base import SAMPLE_RATE
+from ..quantizers.identity import Identity
+from .domains import DOMAINS
+from .errors import UserError
+from .image_track import columns_per_second
+from .plugins import lookup
+from .spec import AceConfig
+from .vector_track import VECTORS_PER_SECOND
+
+ENOUGH = 50  # strides that operations are counted on
+
+
+class Complexity(NamedTuple):
+    """What a codec costs around an identity quantizer."""
+
+    parameters: int  # of encoder and decoder
+    macs_per_second: float
+    positions_per_second: float
+    latency_s: float  # the samples that an output waits for beyond its own position
+    causal: bool
+
+
+def complexity_of(name: str) -> Complexity:
+    """Of a registered codec or preset; sound at 16 kHz. UserError: unknown, or of a domain without data."""
+    cls, options = lookup("codecs", name)
+    codec: Codec = cls(lambda channels, share: Identity(channels), **options).eval()
+    rate = _rate(codec)
+    return Complexity(
+        sum(parameter.numel() for parameter in codec.parameters()),
+        macs_per_second(codec, rate),
+        rate * codec.positions_per_stride / codec.stride,
+        codec.lookahead / rate,
+        codec.causal,
+    )
+
+
+def _rate(codec: Codec) -> float:
+    """Samples a second of the signals of a codec's domain, as its runs have them by default."""
+    rates: dict[str, Callable[[], float]] = {
+        "stimulation": lambda: AceConfig().frame_rate,
+        "waveform": lambda: float(SAMPLE_RATE),
+        "image": lambda: columns_per_second(codec.leading[1]),
+        "vector": lambda: VECTORS_PER_SECOND,
+    }
+    if codec.domain not in rates:
+        raise UserError(f"no data for codecs of the domain {codec.domain!r} yet; there are: {', '.join(DOMAINS)}")
+    return rates[codec.domain]()
 
 
 def recurrent_macs(layer: nn.RNNBase, steps: int) -> int:
@@ -44,7 +92,8 @@ def macs(module: nn.Module, run: Callable[[], Any]) -> int:
 
 
 @torch.no_grad()
-def macs_per_second(codec: Codec, rate: int) -> float:
+def macs_per_second(codec: Codec, rate: float) -> float:
     """Of encoder and decoder, each once, in evaluation, per second of a signal of `rate` samples a second."""
-    signal = torch.zeros(1, *codec.leading, -(-rate // codec.stride) * codec.stride, device=codec.device)
+    strides = min(ENOUGH, math.ceil(rate / codec.stride))
+    signal = torch.zeros(1, *codec.leading, strides * codec.stride, device=codec.device)
     return macs(codec, lambda: codec(signal)) * rate / signal.shape[-1]

@@ -49,5 +49,5 @@ DECODE = """examples:
   benchmark decode speech.cbs back.wav --run runs/frae_nsvq_demo_s0_0123456789ab
 
 The run must be the one that encoded. The sound has the source's length, to the sample, and its rate, one channel and
-the level that the codec was trained at. A codec of stimulation patterns decodes to a pattern, which a sine vocoder makes
-audible at -25 dBFS."""
+the level that the codec was trained at. A codec of stimulation patterns decodes to a pattern, which a sine vocoder
+makes audible at -25 dBFS."""

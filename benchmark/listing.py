@@ -36,6 +36,23 @@ def tables(what: str | None = None) -> list[Table]:
     return [_table(topic) for topic in TOPICS if what in (None, topic)]
 
 
+def complexities() -> Table:
+    """What every codec and preset costs without its quantizer."""
+    from .complexity import complexity_of
+
+    lines = []
+    for name in sorted([*found("codecs"), *presets("codecs")]):
+        cost = complexity_of(name)
+        numbers = f"{cost.parameters:,}", f"{cost.macs_per_second / 1e6:,.2f}", f"{cost.positions_per_second:.2f}"
+        lines.append((name, *numbers, f"{1000 * cost.latency_s:.1f}", "yes" if cost.causal else "no"))
+    table = _filled("codecs", ("name", "parameters", "MMAC/s", "positions/s", "latency ms", "causal"), lines)
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    table.caption = "encoder and decoder, without quantizer; sound at 16 kHz, 1,000 vectors or 1,000 pixels a second"
+    table.caption_justify = "left"
+    return table
+
+
 def options_help(chosen: Mapping[str, str | None]) -> str:
     """The options of the plug-ins named as on the command line, of training and of the front end, a section each."""
     from .spec import AceConfig

@@ -1,17 +1,16 @@
 """The record of a finished run."""
 
-import math
 import platform
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..codecs.base import Codec
 from ..leaderboards.records import Record, Score
 from ..leaderboards.statistics import bootstrap_mean
+from .complexity import macs_per_second
 from .evaluation import Evaluation
 from .metrics.base import METRICS, RESAMPLER
 from .metrics.quality import VISQOL_MODEL
@@ -88,21 +87,10 @@ def _complexity(codec: Codec, track: Track, seconds: dict[str, float]) -> dict[s
     return {
         "parameters": trained,
         "quantizer_parameters": inside,
-        "macs_per_second": _macs_per_second(codec, track),
+        "macs_per_second": macs_per_second(codec, track.signal_rate),
         "latency_s": codec.lookahead / track.signal_rate,
         "realtime_factor": (seconds["encode"] + seconds["decode"]) / seconds["audio"],
     }
-
-
-@torch.no_grad()
-def _macs_per_second(codec: Codec, track: Track) -> float:
-    """Multiply-accumulates of matrix products and convolutions, encoder and decoder, per second of signal."""
-    signal = track.validation_batch()[:1]
-    length = min(signal.shape[-1], math.ceil(track.signal_rate))
-    with FlopCounterMode(display=False) as counter:
-        codes = codec.encode(signal[..., :length])
-        codec.decode(codes, tuple(signal[0, ..., :length].shape))
-    return counter.get_total_flops() / 2 * track.signal_rate / length
 
 
 def environment() -> dict[str, Any]:
