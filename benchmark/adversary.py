@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 DISCRIMINATORS = 3
+SHORTEST = 32  # samples of a waveform: the last discriminator sees a quarter of them, and reflects 7
 SLOPE = 0.2  # of the leaky rectifiers
 BETAS = (0.5, 0.9)  # of Adam, as in MelGAN
 

@@ -9,7 +9,10 @@ after it contribute nothing. Warm-up, fit, progress and learning rate are those 
 from collections.abc import Collection
 from typing import NamedTuple
 
+from torch import nn
+
 from ..codecs.base import Codec
+from ..quantizers.base import Quantizer
 from .errors import UserError
 
 
@@ -44,9 +47,8 @@ def check_phases(codec: Codec, steps: int) -> None:
             f"{type(codec).__name__} trains in {len(codec.phases)} phases; "
             f"--training.steps {steps} must be at least as many"
         )
-    names = [name for name, _ in codec.named_parameters()]  # k-means and moving averages keep theirs from gradients
     for phase in codec.phases:
-        if not any(_within(name, phase) for name in names):
+        if not _learns(codec.get_submodule(phase)):
             where = f" in {phase}" if phase else ""
             raise UserError(f"{type(codec).__name__} has nothing to train{where}; choose a quantizer that learns")
 
@@ -66,6 +68,12 @@ def leave(codec: Codec, trained: Collection[str]) -> None:
     codec.phase = None
     for parameter, values in codec.named_parameters():
         values.requires_grad_(parameter in trained)
+
+
+def _learns(child: nn.Module) -> bool:
+    """Whether gradients train a parameter, or a quantizer has one: k-means and moving averages train theirs without."""
+    quantizers = (module for module in child.modules() if isinstance(module, Quantizer))
+    return any(p.requires_grad for p in child.parameters()) or any(list(q.parameters()) for q in quantizers)
 
 
 def _within(parameter: str, child: str) -> bool:

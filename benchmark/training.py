@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..codecs.base import Codec, Coded
-from .adversary import Adversary
+from .adversary import SHORTEST, Adversary
 from .errors import UserError
 from .phases import Stretch, check_phases, enter, leave, stretch_of, trainable
 from .tracks import Track
@@ -45,8 +45,7 @@ class Steps(Dataset[Tensor]):
 
 def crops(track: Track, training: Training, count: int, seed: list[int]) -> Tensor:
     """Random crops of the training split, of the length that a training asks for, with B."""
-    length = max(1, round(training.crop_seconds * track.signal_rate))
-    return track.training_batch(count, length, np.random.default_rng(seed))
+    return track.training_batch(count, _crop_length(training, track.signal_rate), np.random.default_rng(seed))
 
 
 class From:
@@ -73,6 +72,7 @@ class TrainingModule(LightningModule):
         self.stretch = self._stretch(0)
         self.curve: list[tuple[int, float, bool]] = []  # step, validation loss, quantized
         self.coded: Coded | None = None
+        self.best: dict[str, Tensor] | None = None  # the codec's state at the least validation loss, if that is kept
         self.begin, self.spent = time.perf_counter(), 0.0
         self.adversary: Adversary | None = None
         self.adversarial_step = round(training.adversarial_from * training.steps)
@@ -83,7 +83,7 @@ class TrainingModule(LightningModule):
                 self.adversary = Adversary(training.discriminator_channels, training.discriminator_learning_rate)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam or AdamW, constant, then linearly to 0 over the cool-down; the discriminators have their own.
+        """Adam or AdamW at the schedule's learning rate; the discriminators have their own.
 
         It starts anew in every phase: parameters have no moments before their first gradient.
         """
@@ -92,12 +92,11 @@ class TrainingModule(LightningModule):
         trained = [p for p in self.codec.parameters() if p.requires_grad]
         optimizer = kind(trained or [self.idle], lr=options.learning_rate)
 
-        def decay(step: int) -> float:
+        def pace(step: int) -> float:
             stretch = self._stretch(step)
-            last = max(1, round(options.cooldown * (stretch.end - stretch.begin)))
-            return min(1.0, (stretch.end - step) / last)
+            return options.pace(step - stretch.begin, stretch.end - stretch.begin)
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
@@ -117,16 +116,18 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Distortion plus the quantizers' own losses, plus what the discriminators say."""
         coded = self.codec(batch)
-        distortion = self.track.loss(batch, coded.signal)
+        decoded = coded.signal.to(batch.dtype)
         self.coded = coded
+        with torch.autocast(self.device.type, enabled=False):
+            distortion = self.track.loss(batch, decoded)
         loss = distortion + sum(quantized.loss for quantized in coded.quantized)
         if not loss.requires_grad:
             loss = loss + 0 * self.idle
         if self.adversary is not None and self.global_step >= self.adversarial_step:
-            adversarial, matching = self.adversary.judge(batch, coded.signal)
+            adversarial, matching = self.adversary.judge(batch, decoded)
             options = self.training_options
             loss = loss + options.adversarial_weight * adversarial + options.feature_weight * matching
-            self.pair = batch, coded.signal.detach()
+            self.pair = batch, decoded.detach()
         if not torch.isfinite(loss):
             raise UserError(f"training diverged at step {self.global_step}; lower --training.learning_rate")
         self.log("train_loss", distortion, prog_bar=True)
@@ -136,7 +137,7 @@ class TrainingModule(LightningModule):
         """The step, then the state outside gradient descent: both are done before a checkpoint is written."""
         super().optimizer_step(*args, **kwargs)
         begin = self.stretch.after(self.training_options.warmup)
-        done = (self.global_step - begin) / max(1, self.stretch.end - begin)
+        done = (self.global_step + 1 - begin) / max(1, self.stretch.end - begin)  # Lightning counts the step later
         if self.coded is not None:
             self.codec.update(self.coded, min(max(done, 0.0), 1.0))
         if self.adversary is not None and self.pair is not None:
@@ -145,12 +146,15 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Distortion of what evaluation would decode."""
-        coded = self.codec(batch)
-        loss = self.track.loss(batch, coded.signal)
+        with torch.autocast(self.device.type, enabled=False):
+            coded = self.codec(batch)
+            loss = self.track.loss(batch, coded.signal)
         quantized = not any(quantizer.bypass for quantizer in self.codec.quantizers)
         if self.curve and self.curve[-1][0] == self.global_step:  # a resumed run validates once more
             self.curve.pop()
         self.curve.append((self.global_step, float(loss), quantized))
+        if self.training_options.keep == "best" and self._is_best():
+            self.best = {name: tensor.clone() for name, tensor in self.codec.state_dict().items()}
         self.log("validation_loss", loss, prog_bar=True)
         if quantized and self.logger is not None:
             self._log_codebooks(coded.quantized)
@@ -158,13 +162,13 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The curve, the time spent and the discriminators' optimiser travel with the checkpoint."""
         checkpoint["curve"] = [list(point) for point in self.curve]
-        checkpoint["spent"] = self.seconds
+        checkpoint["spent"], checkpoint["best"] = self.seconds, self.best
         checkpoint["adversary"] = None if self.adversary is None else self.adversary.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them up again."""
         self.curve = [(int(step), float(loss), bool(quantized)) for step, loss, quantized in checkpoint["curve"]]
-        self.begin, self.spent = time.perf_counter(), float(checkpoint["spent"])
+        self.begin, self.spent, self.best = time.perf_counter(), float(checkpoint["spent"]), checkpoint["best"]
         if self.adversary is not None:
             self.adversary.restore(checkpoint["adversary"])
 
@@ -184,6 +188,12 @@ class TrainingModule(LightningModule):
         warming = step < self.stretch.after(self.training_options.warmup)
         for quantizer in self.codec.quantizers:
             quantizer.bypass = warming and quantizer.training
+
+    def _is_best(self) -> bool:
+        """Whether the last validation has the least loss of all with quantizers, in the last phase."""
+        begin = self._stretch(self.training_options.steps).begin
+        losses = [loss for step, loss, quantized in self.curve if quantized and step > begin]
+        return bool(losses) and self.curve[-1][2] and losses[-1] == min(losses)
 
     def _log_codebooks(self, quantized: Any) -> None:
         from .metrics.codes import perplexity
@@ -208,11 +218,29 @@ def converged(curve: list[tuple[int, float, bool]], training: Training, phases: 
     return abs(float(np.mean(late)) / float(np.mean(early)) - 1) < FLAT
 
 
+def check_training(codec: Codec, training: Training, signal_rate: float) -> None:
+    """UserError where a codec cannot be trained so, on signals of so many samples per second."""
+    check_phases(codec, training.steps)
+    if training.adversarial_weight == 0:
+        return
+    if codec.domain != "waveform":
+        raise UserError(
+            f"discriminators judge waveforms, and {type(codec).__name__} codes none; "
+            "leave out --training.adversarial_weight"
+        )
+    length = _crop_length(training, signal_rate)
+    if length < SHORTEST:
+        raise UserError(
+            f"--training.crop_seconds {training.crop_seconds:g} gives crops of {length} samples, discriminators need "
+            f"{SHORTEST}: at least {SHORTEST / signal_rate:.3g}"
+        )
+
+
 def train(
     codec: Codec, track: Track, training: Training, seed: int, folder: Path, logger: Any = False, bar: bool = True
 ) -> TrainingModule:
     """Train in place, from `folder`/last.ckpt on where an earlier call was cut off; ends on the CPU, in eval mode."""
-    check_phases(codec, training.steps)
+    check_training(codec, training, track.signal_rate)
     module = TrainingModule(codec, track, training, seed)
     checkpoint = folder / "last.ckpt"
     start = 0
@@ -230,6 +258,7 @@ def train(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         gradient_clip_val=training.gradient_clip,
+        precision="bf16-mixed" if training.precision == "bfloat16" else "32-true",
         callbacks=callbacks,
         logger=logger,
         enable_progress_bar=bar,
@@ -244,8 +273,14 @@ def train(
     except SystemExit as ended:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from ended
     module.spent = module.seconds
+    if module.best is not None:
+        codec.load_state_dict(module.best)
     leave(codec, module.trained)
     codec.to("cpu").eval()
     for quantizer in codec.quantizers:
         quantizer.bypass = False
     return module
+
+
+def _crop_length(training: Training, signal_rate: float) -> int:
+    return max(1, round(training.crop_seconds * signal_rate))

@@ -1,5 +1,6 @@
 """How a run trains: what may be set by --training.OPTION, a recipe, or a codec that declares what suits it."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +25,11 @@ class Training:
     workers: int = 0  # processes that load training crops; they change no number
     validate_every: int = 100  # steps
     gradient_clip: float = 1.0
-    cooldown: float = 0.2  # share of the steps over which the learning rate falls to 0
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate: until the cool-down, or half a cosine
+    rise: float = 0.0  # share of the steps over which it rises from 0 at first
+    cooldown: float = 0.2  # share of the steps over which a constant one falls to 0 at last
+    keep: Literal["last", "best"] = "last"  # the model after the last step, or that of the least validation loss
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the codec in training (autocast); losses: float32
 
     def __post_init__(self) -> None:
         for name in (
@@ -38,18 +43,27 @@ class Training:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("warmup", "cooldown", "band_selection_weight", "adversarial_from"):
+        for name in ("warmup", "rise", "cooldown", "band_selection_weight", "adversarial_from"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
         for name in ("adversarial_weight", "feature_weight", "workers"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
+        if self.discriminator_channels < 4 or self.discriminator_channels % 4:
+            raise ValueError(f"discriminator_channels={self.discriminator_channels} must be a multiple of 4")
         if self.warmup >= 1:
             raise ValueError(f"warmup={self.warmup} leaves no step for the quantizer; it must be below 1")
         if self.warmup + self.cooldown > 1:
             raise ValueError(f"warmup={self.warmup} and cooldown={self.cooldown} must leave steps between them")
         if self.losses is not None:
             check_losses(self.losses)
+
+    def pace(self, step: int, steps: int) -> float:
+        """The share of the learning rate that holds in a step of so many."""
+        rising = min(1.0, (step + 1) / max(1, round(self.rise * steps)))
+        if self.schedule == "cosine":
+            return rising * (1 + math.cos(math.pi * step / steps)) / 2
+        return rising * min(1.0, (steps - step) / max(1, round(self.cooldown * steps)))
 
 
 def check_losses(losses: dict[str, float]) -> None:

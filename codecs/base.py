@@ -34,6 +34,7 @@ class Codec(LightningModule, ABC):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # further names: constructor options
     training_options: ClassVar[dict[str, Any]] = {}  # of training, where others suit it than the suite's defaults
     default_bitrate: ClassVar[float | None] = None  # measured kbit/s when a quantizer leaves the rate open
+    rate_option: ClassVar[str | None] = None  # of the constructor: all bits per position, where quantizers share them
 
     @property
     @abstractmethod
@@ -121,7 +122,7 @@ class Codec(LightningModule, ABC):
         """Hand each quantizer in training what it quantized, once after every optimiser step."""
         for quantizer, quantized in zip(self.quantizers, coded.quantized, strict=self.phase is None):
             if quantizer.training and not quantizer.bypass:
-                quantizer.update(quantized.source, quantized.codes, progress)
+                quantizer.update(quantized.source.to(self.dtype), quantized.codes, progress)
 
     @final
     @torch.no_grad()

@@ -50,7 +50,8 @@ class CompressedSTFT(nn.Module):
 
     def synthesise(self, spectra: Float[Tensor, "B 514 F"], memory: Memory) -> Float[Tensor, "B N"]:
         """160 F samples, behind the frames by one hop."""
-        parts = spectra.unflatten(1, (2, BINS)).permute(0, 3, 2, 1)
+        exact = spectra.float() if spectra.dtype == torch.bfloat16 else spectra  # there are no complex numbers of these
+        parts = exact.unflatten(1, (2, BINS)).permute(0, 3, 2, 1)
         power = parts.square().sum(-1, keepdim=True).clamp_min(LINEAR_BELOW ** (2 * self.alpha))
         parts = parts * (self.norm * power ** ((1 / self.alpha - 1) / 2))
         frames = torch.fft.irfft(torch.view_as_complex(parts.contiguous()), FFT)[..., :WINDOW]

@@ -84,6 +84,10 @@ class FRAE(Codec):
 
     def forward(self, signal: Tensor) -> Coded:
         """Training: the decoder's output as it is, for the loss. Evaluation: the post-processed pattern."""
+        with torch.autocast(signal.device.type, enabled=False):  # the hand-written backward pass knows one type
+            return self._coded(signal)
+
+    def _coded(self, signal: Tensor) -> Coded:
         noise = self.quantizer.draw(signal.shape[0], signal.shape[2])
         if self.feedback == 0:
             raw, latents, quantized, codes = self._all_at_once(signal, noise)

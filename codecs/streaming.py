@@ -4,7 +4,7 @@ Every layer is called with a Memory. A new one stands for silence before the sig
 next piece go on where that ended. Streamer keeps those of an encoder and of a decoder.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..quantizers.base import Codes, Latents, Quantizer
 
-Frames = Float[Tensor, "B C F"]
+Frames = Float[Tensor, "B _ _"]  # channels and frames, of either side of a layer
 Memory = dict[nn.Module, Tensor]  # what each layer keeps of the past
 SHORT = 8  # frames up to which a matrix product is several times quicker than a convolution kernel's set-up
 
@@ -88,6 +88,7 @@ class CausalGRU(nn.Module):
         return out.transpose(1, 2)
 
 
+@runtime_checkable
 class Streamable(Protocol):
     """What Streamer wants of a codec: both halves with their memories."""
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, final
 
 import pytest
 import soundfile
-from codecbench.benchmark.adversary import Adversary
+import torch
+from codecbench.benchmark.adversary import SHORTEST, Adversary
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.metrics.base import METRICS
 from codecbench.benchmark.run import run
@@ -121,6 +122,29 @@ def test_data_of_another_kind_are_refused(tmp_path: Path) -> None:
 ADVERSARIAL = {"adversarial_weight": 1.0, "adversarial_from": 0.5, "discriminator_channels": 4}
 
 
+@pytest.mark.parametrize(
+    ("codec", "options", "line"),
+    [
+        (Lapped, {"crop_seconds": 31 / 16_000}, "gives crops of 31 samples, discriminators need 32: at least 0.002"),
+        (Lapped, {"discriminator_channels": 6}, "discriminator_channels=6 must be a multiple of 4"),
+        ("frae", {}, "discriminators judge waveforms, and FRAE codes none; leave out --training.adversarial_weight"),
+    ],
+)
+def test_discriminators_that_cannot_be_are_refused_in_one_line(
+    codec: Any, options: dict[str, Any], line: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as refusal:
+        run(Identity, codec, data="demo", training=ADVERSARIAL | options, output_dir=tmp_path, quiet=True)
+    assert line in str(refusal.value) and "\n" not in str(refusal.value) and not list(tmp_path.iterdir())
+
+
+def test_discriminators_see_the_shortest_crop_there_may_be() -> None:
+    adversary, crop = Adversary(4, 1e-4), torch.randn(2, SHORTEST)
+    assert adversary.learn(crop, crop).isfinite()
+    with pytest.raises(RuntimeError):
+        adversary.learn(crop[:, 1:], crop[:, 1:])
+
+
 def test_discriminators_enter_after_a_warm_up_and_change_the_codec(speech: Path, tmp_path: Path) -> None:
     plain, late, judged = (
         once(speech, tmp_path, **options) for options in ({}, ADVERSARIAL | {"adversarial_from": 1.0}, ADVERSARIAL)
@@ -161,3 +185,26 @@ def test_identity_trains_the_bare_codec(speech: Path, tmp_path: Path) -> None:
 def test_loader_processes_change_no_number(speech: Path, tmp_path: Path) -> None:
     alone, helped = (once(speech, tmp_path / str(workers), workers=workers) for workers in (0, 1))
     assert alone.training["curve"] == helped.training["curve"] and alone.scores == helped.scores
+
+
+def test_the_best_model_is_kept_where_asked(speech: Path, tmp_path: Path) -> None:
+    best, last = (
+        run(NSVQ, Lapped, data="folder", training=SHORT | {"steps": 12, "validate_every": 2, "learning_rate": 0.3} | kept,
+            data_options={"root": str(speech)}, output_dir=tmp_path / str(number), quiet=True)
+        for number, kept in enumerate(({"keep": "best"}, {}))
+    )  # fmt: skip
+    assert best.training["curve"] == last.training["curve"]
+    losses = [x for x, quantized in zip(best.training["curve"]["validation_loss"], best.training["curve"]["quantized"],
+                                        strict=True) if quantized]  # fmt: skip
+    assert min(losses) < losses[-1]  # or this shows nothing
+    assert best.scores["snr"] > last.scores["snr"]
+
+
+def test_bfloat16_trains_and_scores_in_float32(speech: Path, tmp_path: Path) -> None:
+    records = [
+        run(NSVQ, Lapped, data="folder", training=SHORT | {"precision": precision}, data_options={"root": str(speech)},
+            output_dir=tmp_path / precision, quiet=True)
+        for precision in ("float32", "bfloat16")
+    ]  # fmt: skip
+    one, other = (record.training["curve"]["validation_loss"] for record in records)
+    assert one != other and other == pytest.approx(one, rel=0.1)
