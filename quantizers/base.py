@@ -195,7 +195,7 @@ class Quantizer(LightningModule, ABC):
                 return self.step(latents.to(self.float_type), noise)
         if self.training:
             return self.surrogate(latents, noise)
-        codes = self.encode(latents, noise)
+        codes = self.encode(latents, noise).contiguous()  # as those of a file: kernels round by the memory's layout
         return self.decode(codes, noise), codes
 
     def stepper(self, noise: Noise) -> "Stepper":

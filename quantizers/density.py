@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, conv_transpose1d, logsigmoid, softplus
+from torch.nn.functional import conv1d, conv_transpose1d, leaky_relu, logsigmoid, softplus
 
 from .base import Codes, integer_counts
 
@@ -18,6 +18,7 @@ LEAST_SCALE, PER_OCTAVE = -3, 8  # log2 of the smallest scale, and how many scal
 FIT_SYMBOLS = 2048  # for the factorised density
 WEIGHT_BITS, VALUE_BITS = 14, 8  # fractions of a weight and of an activation on integers
 ONE = 1 << (WEIGHT_BITS + VALUE_BITS)
+SLOPE = 2.0**-4  # of leaky ReLU below 0, exact on integers
 WEIGHT_LIMIT, VALUE_LIMIT = 2.0**18, 2.0**20  # they saturate here: some thousand products add up below 2**53
 
 
@@ -164,7 +165,7 @@ class RowConvolution(nn.Module):
 
 
 class RowNetwork(nn.Module):
-    """Three convolutions along the entries of a vector, ReLU between them, cut to `lengths`."""
+    """Three convolutions along the entries of a vector, leaky ReLU between them, cut to `lengths`."""
 
     def __init__(self, layers: tuple[RowConvolution, RowConvolution, RowConvolution], lengths: Sequence[int]) -> None:
         super().__init__()
@@ -174,7 +175,7 @@ class RowNetwork(nn.Module):
     def present(self) -> Callable[[Tensor], Tensor]:
         """ "N first" -> "N channels * last" with the present weights, channel by channel."""
         first, second, third = (layer.between(*pair) for layer, pair in zip(self._layers, self.lengths, strict=True))
-        return lambda values: third(second(first(values).relu()).relu())
+        return lambda values: third(leaky_relu(second(leaky_relu(first(values), SLOPE)), SLOPE))
 
     @torch.no_grad()
     def exact(self, symbols: Tensor) -> Tensor:
@@ -186,7 +187,8 @@ class RowNetwork(nn.Module):
         values = symbols.cpu().double().clamp(-limit, limit).unsqueeze(1) * (1 << VALUE_BITS)
         for layer, (_, after) in zip(self._layers[:-1], self.lengths, strict=False):
             sums = layer.convolve_exactly(values)[..., :after]
-            values = (sums / (1 << WEIGHT_BITS)).round().clamp(0, VALUE_LIMIT)  # ReLU
+            sums = torch.where(sums < 0, SLOPE * sums, sums)
+            values = (sums / (1 << WEIGHT_BITS)).round().clamp(-VALUE_LIMIT, VALUE_LIMIT)
         return self.third.convolve_exactly(values)
 
     @property

@@ -7,8 +7,8 @@
 
 The convolutions run along the channels of one position, as they run along a frame's 256 latent samples in the paper; at
 width 100 they have 184,303 parameters and the density of the side symbols 43: 0.18 M. Upsampling is transposed
-convolution, between the layers is ReLU: neither is given. The paper's rate term repeats the main symbols' likelihood;
-the second term is that of the side symbols.
+convolution, between the layers is leaky ReLU, where ReLUs often die while side symbols do not pay yet: neither is
+given. The paper's rate term repeats the main symbols' likelihood; the second term is that of the side symbols.
 
 Encoder and decoder must find the same tables on any machine: what codes the main symbols is computed from the decoded
 side symbols in integers that float64 carries exactly, so that no order of summation matters. Training and `bits` take

@@ -145,6 +145,16 @@ def plain_convolution(layer: RowConvolution, rows: list[list[int]], length: int)
     return out
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_start_leaves_side_symbols_that_can_still_learn(seed: int) -> None:
+    torch.manual_seed(seed)
+    quantizer = HPM(32).train()
+    quantizer.fit(torch.randn(2, 32, 40))  # independent latents, of which side symbols tell nothing
+    out = quantizer(torch.randn(1, 32, 12))
+    out.bits.mean().backward()
+    assert quantizer.encoder.first.weight.grad.abs().max() > 1e-3
+
+
 def test_the_exact_decoder_is_integer_arithmetic() -> None:
     torch.manual_seed(0)
     decoder = HPM(11, width=3).decoder
@@ -153,7 +163,7 @@ def test_the_exact_decoder_is_integer_arithmetic() -> None:
         rows = [[int(value) * 2**8 for value in symbol]]
         for layer, length in ((decoder.first, 6), (decoder.second, 11)):
             sums = torch.tensor(plain_convolution(layer, rows, length), dtype=torch.float64)
-            rows = (sums / 2**14).round().clamp(0, 2**20).long().tolist()
+            rows = (torch.where(sums < 0, sums / 16, sums) / 2**14).round().clamp(-(2**20), 2**20).long().tolist()
         assert exact.tolist() == plain_convolution(decoder.third, rows, 11)
 
 
