@@ -9,7 +9,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from ..datamodules.base import SAMPLE_RATE, Item, Recordings, Split
+from ..datamodules.base import FRAME_SECONDS, SAMPLE_RATE, Item, Recordings, Split
 from ..datamodules.cochlear.ace import BANDS, AceConfig, ace
 from ..datamodules.cochlear.patterns import cached_patterns
 from ..datamodules.cochlear.vocoder import vocode
@@ -25,6 +25,7 @@ class CochlearFrontEnd(FrontEnd):
     """Sound to the stimulation pattern by ACE; back by the sine vocoder."""
 
     output = "the stimulation pattern made audible by sines at the band centres, not the waveform itself"
+    shortest = FRAME_SECONDS
 
     def __init__(self, config: AceConfig) -> None:
         self.config, self.hop = config, config.hop

@@ -58,7 +58,7 @@ def front_end_of(spec: Spec) -> FrontEnd:
     corpus = corpus_of(spec)
     if not isinstance(corpus, Recordings):
         raise UserError(f"{spec.codec.name} codes {corpus.kind} data, not sound; name the run of another codec")
-    return WaveformFrontEnd(corpus.sample_rate)
+    return WaveformFrontEnd(corpus.sample_rate, corpus.level)
 
 
 def track_of(spec: Spec, watched: Watched | None = None) -> Track:

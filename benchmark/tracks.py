@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from torch import Tensor
 
-from ..datamodules.base import SAMPLE_RATE, Split
+from ..datamodules.base import LEVEL, SAMPLE_RATE, Split
 from .metrics.workers import Pending, ScorePool
 
 Watched = Callable[[Iterable[Any], str], Iterable[Any]]  # a progress bar around what is being worked through
@@ -30,6 +30,9 @@ class FrontEnd(ABC):
     sample_rate: int = SAMPLE_RATE  # Hz of the sound, unless a file's header names another
     hop: int = 1  # samples of the sound per sample of the signal
     output: str  # what synthesise() makes, in words
+    shortest: float = 0.0  # seconds of sound that there must be
+    level: float | None = LEVEL  # dBFS of the sound that codecs are trained on; None: as it was recorded
+    keeps_level: bool = False  # what synthesise() makes has the level of the sound
 
     @abstractmethod
     def analyse(self, sound: Tensor) -> Tensor:

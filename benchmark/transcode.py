@@ -1,9 +1,11 @@
 """A sound file to a bitstream and back, by the model of a run: `benchmark encode` and `benchmark decode`.
 
-encode: sound at any rate -> mono -> DC removed -> the domain's rate -> -25 dBFS -> front end -> codec -> bitstream
-decode: bitstream -> codec -> front end -> -25 dBFS -> the source's rate and length -> sound
+encode: sound at any rate -> mono -> DC removed -> the domain's rate -> level -> front end -> codec -> bitstream
+decode: bitstream -> codec -> front end -> the source's rate and length -> sound
 
-Sound below SILENCE is coded at the level it has: there is nothing to raise.
+The level is what the codec was trained at: -25 dBFS, or that of the recording where a corpus leaves them as they are.
+Sound below SILENCE, or of less than a frame, is coded at the level it has: there is nothing to raise. What is decoded
+is set to -25 dBFS where the front end does not keep the level: a waveform of silence stays silence.
 """
 
 import io
@@ -44,13 +46,13 @@ def encode(source: Path, target: Path, run: Path, streams: int | None = None, co
     _keep_apart(source, target)
     waveform, rate = read_audio(source)
     channels = _channels(source)
-    if len(waveform) < FRAME_SECONDS * rate:
-        raise UserError(
-            f"{shown(source)}: only {len(waveform)} samples long; at least {FRAME_SECONDS * rate:.0f} are needed"
-        )
     if not RATES[0] <= rate <= RATES[1]:
         raise UserError(f"{shown(source)}: its sample rate of {rate} Hz is not between {RATES[0]} and {RATES[1]}")
     spec, codec, front_end = load(run)
+    if len(waveform) < front_end.shortest * rate:
+        raise UserError(
+            f"{shown(source)}: only {len(waveform)} samples long; at least {front_end.shortest * rate:.0f} are needed"
+        )
     header_rate = None if rate == front_end.sample_rate else rate
     try:
         _ = Header(len(waveform), rate=header_rate).size
@@ -62,17 +64,16 @@ def encode(source: Path, target: Path, run: Path, streams: int | None = None, co
         except ValueError as error:
             raise UserError(f"--streams: {error}") from error
     sound = resample(waveform - waveform.mean(dtype=np.float64), rate, front_end.sample_rate)
-    level, gain = _gain(sound, front_end.sample_rate)
+    gain, levelled = _gain(sound, front_end.sample_rate, front_end.level)
     signal = front_end.analyse(torch.from_numpy((sound * gain).astype(np.float32)))
     codes, _ = encode_file(codec, signal, target, coder or spec.coder, len(waveform), header_rate)
     header, payload = bitstream.read(target, bitstream.fingerprint(codec))
     seconds = len(waveform) / rate
     rates = kilobits_per_second(codec, codes, header, len(payload), seconds)
+    resampled = f"resampled to {front_end.sample_rate} Hz, " if header_rate else ""
     mixed = "mono" if channels == 1 else f"{channels} channels mixed to one"
-    silent = f"silent (below {SILENCE:.0f} dBFS), coded as it is"
     return [
-        f"{shown(source)}: {seconds:.3f} s, {len(waveform)} samples at {rate} Hz, {mixed}, "
-        + (f"{level:.1f} dBFS set to {LEVEL:.1f} dBFS" if level >= SILENCE else silent),
+        f"{shown(source)}: {seconds:.3f} s, {len(waveform)} samples at {rate} Hz, {mixed}, {resampled}{levelled}",
         f"{shown(target)}: {header.size + len(payload)} bytes, {header.size} of them header; "
         f"{codes.shape[2]} positions, {codes.shape[1]} code(s) each, {header.coder} coder",
         "kbit/s: " + ", ".join(f"{'open' if value == inf else f'{value:.3f}'} {name}" for name, value in rates.items()),
@@ -89,7 +90,7 @@ def decode(source: Path, target: Path, run: Path) -> list[str]:
     header, signal = decode_file(codec, source, front_end)
     rate = header.rate or front_end.sample_rate
     sound = front_end.synthesise(signal, front_end.resampled_length(header.samples, rate)).numpy()
-    _, gain = _gain(sound, front_end.sample_rate)
+    gain = 1.0 if front_end.keeps_level else _gain(sound, front_end.sample_rate, LEVEL)[0]
     sound = resample(sound * gain, front_end.sample_rate, rate, header.samples)
     loudest = float(np.abs(sound).max())
     lowered = min(1.0, FULL_SCALE / max(loudest, 1e-9))
@@ -100,11 +101,11 @@ def decode(source: Path, target: Path, run: Path) -> list[str]:
         raise UserError(f"{shown(target)}: {kind} cannot hold {rate} Hz; write .wav") from error
     bitstream.write(target, buffer.getvalue())
     seconds, size = header.samples / rate, source.stat().st_size
-    level, _ = _gain(sound * lowered, rate)
+    level = _level(sound * lowered, rate)
     return [
         f"{shown(source)}: {seconds:.3f} s, {size} bytes, {8 * size / seconds / 1000:.3f} kbit/s measured",
         f"{shown(target)}: {header.samples} samples at {rate} Hz, mono, "
-        + (f"{level:.1f} dBFS: " if level >= SILENCE else "silent: ")
+        + ("" if level is None else f"{level:.1f} dBFS: " if level >= SILENCE else "silent: ")
         + front_end.output,
     ]
 
@@ -122,12 +123,21 @@ def load(run: Path) -> Model:
     return Model(spec, codec, front_end_of(spec))
 
 
-def _gain(sound: np.ndarray, rate: int) -> tuple[float, float]:
-    """Level in dBFS by the level rule, and the factor to LEVEL; 1 for silence and for less than a frame."""
-    if len(sound) < round(FRAME_SECONDS * rate):
-        return float("-inf"), 1.0
-    level = active_level(sound, rate)
-    return level, 10 ** ((LEVEL - level) / 20) if level >= SILENCE else 1.0
+def _gain(sound: np.ndarray, rate: int, wanted: float | None) -> tuple[float, str]:
+    """The factor to a level of `wanted` dBFS (None: to a peak of at most 1), and what is done, in words."""
+    level = _level(sound, rate)
+    if level is None:
+        return 1.0, "too short to have a level, coded as it is"
+    if level < SILENCE:
+        return 1.0, f"silent (below {SILENCE:.0f} dBFS), coded as it is"
+    if wanted is None:
+        return 1 / max(1.0, float(np.abs(sound).max())), f"{level:.1f} dBFS, coded as it is"
+    return 10 ** ((wanted - level) / 20), f"{level:.1f} dBFS set to {wanted:.1f} dBFS"
+
+
+def _level(sound: np.ndarray, rate: int) -> float | None:
+    """In dBFS by the level rule; None for less than a frame."""
+    return active_level(sound, rate) if len(sound) >= round(FRAME_SECONDS * rate) else None
 
 
 def _channels(path: Path) -> int:

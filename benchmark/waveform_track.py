@@ -26,9 +26,10 @@ class WaveformFrontEnd(FrontEnd):
     """The signal is the sound itself."""
 
     output = "the decoded waveform"
+    keeps_level = True
 
-    def __init__(self, sample_rate: int) -> None:
-        self.sample_rate = sample_rate
+    def __init__(self, sample_rate: int, level: float | None) -> None:
+        self.sample_rate, self.level = sample_rate, level
 
     def analyse(self, sound: Tensor) -> Tensor:
         return sound
@@ -62,7 +63,7 @@ class WaveformTrack(Track):
 
     @property
     def front_end(self) -> WaveformFrontEnd:
-        return WaveformFrontEnd(self.sample_rate)
+        return WaveformFrontEnd(self.sample_rate, self.corpus.level)
 
     def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
         return torch.from_numpy(self.waveforms.crops(batch_size, length, generator))

@@ -256,3 +256,9 @@ def test_validation_is_remembered_but_faults_are_found_again(
         with pytest.raises(DataError, match=r"1 of 4 files cannot be used: .*3\.wav: silent"):
             Recorded(corpus.root).validate()
     assert read == ["3", "3"]
+
+
+def test_a_cache_in_nobodys_home_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODECBENCH_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(DataError, match=r"^~nobody-of-this-name/cache: there is no such home folder"):
+        cached_waveforms(Demo(), "validation")
