@@ -90,7 +90,7 @@ class ResGLU(Codec):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"resglu-small": {"channels": 16, "bottleneck": 8, "layers": 3}}
     training_options: ClassVar[dict[str, Any]] = {
         "losses": {"time": 600.0, "global_noise_to_mask": 0.003, "local_noise_to_mask": 0.0005},
-        "learning_rate": 2e-3,
+        "learning_rate": 5e-4,
         "batch_size": 8,  # of 16 frames each: the paper's 128
         "crop_seconds": 0.48,
     }

@@ -182,11 +182,11 @@ class SEANet(Codec):
         ]
         recurrent = [[LSTM(widths[-1], lstm_layers)] if lstm_layers else [] for _ in range(2)]
         self.encoder = Chain(
-            make.conv(1, base, 7, gain=1), *down, *recurrent[0], ELU(), make.conv(widths[-1], latent_dim, 7)
+            make.conv(1, base, 7, gain=1.0), *down, *recurrent[0], ELU(), make.conv(widths[-1], latent_dim, 7)
         )
         self.quantizer = make_quantizer(latent_dim, 1.0)
         self.decoder = Chain(
-            make.conv(latent_dim, widths[-1], 7, gain=1), *recurrent[1], *up, ELU(), make.conv(base, 1, 7)
+            make.conv(latent_dim, widths[-1], 7, gain=1.0), *recurrent[1], *up, ELU(), make.conv(base, 1, 7)
         )
         self.lookahead = HOP - 1 if causal else _lookahead(self.encoder, self.decoder)
 

@@ -11,7 +11,7 @@ torch.set_num_threads(1)  # tiny models: a second thread costs more than it brin
 if os.environ.get("CODECBENCH_TYPECHECK") == "1":
     from jaxtyping import install_import_hook
 
-    install_import_hook("codecbench", "beartype.beartype")
+    install_import_hook("codecbench", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 
 def _real_data(name: str) -> Path:

@@ -23,7 +23,7 @@ QUANTIZERS: dict[str, Maker] = {
     "fem": lambda channels, share: FEM(channels),
     "hpm": lambda channels, share: HPM(channels),
 }
-QUICK = ("identity", "noise_sq", "soft_to_hard")
+QUICK, PUBLISHED = ("identity", "noise_sq"), ("identity", "fem")
 NARROW = {"channels": 4, "bottleneck": 2}
 
 
@@ -90,7 +90,7 @@ def test_a_cascade_keeps_the_contract() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantizer", QUANTIZERS)
+@pytest.mark.parametrize("quantizer", PUBLISHED)
 def test_the_contract_is_kept_at_the_published_size(quantizer: str) -> None:
     assert failures(quantizer) == {}
 
@@ -157,9 +157,3 @@ def overfit(codec: NAC, samples: int, steps: int) -> float:
 def test_a_narrow_module_learns_one_utterance() -> None:
     torch.manual_seed(0)
     assert overfit(NAC(identity, channels=16, bottleneck=8), 8_000, 60) > 8
-
-
-@pytest.mark.slow
-def test_the_published_size_learns_one_utterance() -> None:
-    torch.manual_seed(0)
-    assert overfit(NAC(identity), 16_000, 60) > 15

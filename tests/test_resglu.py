@@ -23,7 +23,7 @@ QUANTIZERS: dict[str, Maker] = {
     "fem": lambda channels, share: FEM(channels),
     "hpm": lambda channels, share: HPM(channels),
 }
-QUICK = ("identity", "fem")
+QUICK, PUBLISHED = ("identity",), ("identity", "fem")
 NARROW = {"channels": 4, "bottleneck": 2, "layers": 2}
 
 
@@ -116,7 +116,7 @@ def test_the_contract_is_kept_with_the_other_quantizers(quantizer: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantizer", QUANTIZERS)
+@pytest.mark.parametrize("quantizer", PUBLISHED)
 def test_the_contract_is_kept_at_the_published_size(quantizer: str) -> None:
     assert failures(quantizer) == {}
 
@@ -152,9 +152,3 @@ def overfit(codec: ResGLU, samples: int, steps: int) -> float:
 def test_a_narrow_codec_learns_one_utterance() -> None:
     torch.manual_seed(0)
     assert overfit(ResGLU(identity, channels=16, bottleneck=8, layers=3), 8_000, 40) > 8
-
-
-@pytest.mark.slow
-def test_the_published_size_learns_one_utterance() -> None:
-    torch.manual_seed(0)
-    assert overfit(ResGLU(identity), 8_000, 30) > 10

@@ -1,5 +1,6 @@
 """SEANet: its published size, causality, streams, and that it learns."""
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from codecbench.benchmark.losses import LOSSES
 from codecbench.benchmark.run import run
 from codecbench.codecs.checks import run_checks
 from codecbench.codecs.seanet import BRANCH, ELU, HOP, LSTM, CentredConv, CentredTransposedConv, Layers, SEANet
+from codecbench.datamodules.demo import Demo
 from codecbench.quantizers.base import Maker, Stage
 from codecbench.quantizers.dithered_sq import DitheredSQ
 from codecbench.quantizers.fem import FEM
@@ -43,7 +45,7 @@ def parameters(codec: torch.nn.Module) -> int:
 # -- contract ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["residual", *(pytest.param(m, marks=pytest.mark.slow) for m in MAKERS)])
+@pytest.mark.parametrize("name", [m if m == "residual" else pytest.param(m, marks=pytest.mark.slow) for m in MAKERS])
 def test_it_keeps_the_contract(name: str) -> None:
     assert {each.name: each.message for each in run_checks(TINY, MAKERS[name]) if not each.passed} == {}
 
@@ -153,7 +155,8 @@ def test_signals_of_any_length_come_back_in_their_length(samples: int, causal: b
 
 def test_a_centred_convolution_reflects_one_more_sample_before_than_behind() -> None:
     conv = CentredConv(1, 1, 4, 1)  # 3 samples of padding: 2 and 1
-    torch.nn.init.ones_(conv.conv.weight), torch.nn.init.zeros_(conv.conv.bias)
+    torch.nn.init.ones_(conv.conv.weight)
+    torch.nn.init.zeros_(conv.conv.bias)
     values = torch.tensor([[[1.0, 2.0, 4.0]]])  # 4 2 | 1 2 4 | 2
     assert conv(values, {}).tolist() == [[[9, 9, 9]]]
     assert conv(values[..., :1], {}).tolist() == [[[4]]]  # nothing to reflect: repeated
@@ -172,9 +175,9 @@ def test_variances_are_kept_at_the_start_and_residual_branches_are_weak() -> Non
     values = torch.randn(4, 64, 500)
     for layer in (make.conv(64, 128, 8, 4), make.transposed(64, 32, 4)):
         out = layer(ELU()(values, memory), memory)
-        assert float(out[..., 8:].std()) == pytest.approx(1, abs=0.1)
+        assert float(out[..., 8:].detach().std()) == pytest.approx(1, abs=0.1)
     branch = make.residual(64)(values, memory) - values
-    assert float(branch.std()) == pytest.approx(BRANCH, abs=0.03)
+    assert float(branch.detach().std()) == pytest.approx(BRANCH, abs=0.03)
 
 
 def test_the_lstm_is_added_to_its_input() -> None:
@@ -198,12 +201,35 @@ def test_its_losses_are_relative_and_see_the_phase() -> None:
     assert float(relative(torch.tensor([[1.0, -3.0]]), torch.tensor([[0.5, -3.0]]))) == pytest.approx(0.5 / 4)
 
 
+def test_a_narrow_codec_learns_one_utterance() -> None:
+    demo = Demo()
+    clean = torch.from_numpy(demo.load(demo.items("test")[0]))[None, 16_000:22_000]
+    torch.manual_seed(0)
+    codec = SEANet(MAKERS["identity"], base=4, lstm_layers=0)
+    optimizer = torch.optim.AdamW(codec.parameters(), SEANet.training_options["learning_rate"])
+    terms = [(weight, LOSSES[name](16_000)) for name, weight in SEANet.training_options["losses"].items()]
+    losses = []
+    for _ in range(40):
+        loss = torch.stack([weight * term(clean, codec(clean).signal) for weight, term in terms]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.slow
 def test_it_runs_and_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODECBENCH_CACHE", str(tmp_path / "cache"))
+    for split, count in (("train", 2), ("validation", 1), ("test", 1)):
+        (tmp_path / "speech" / split / f"{split} voice").mkdir(parents=True)
+        for item in Demo().items(split)[:count]:
+            shutil.copy(item.path, tmp_path / "speech" / split / f"{split} voice")
     record = run(
         "residual",
         "seanet",
-        data="demo",
+        data="folder",
+        data_options={"root": str(tmp_path / "speech")},
         quantizer_options={"stages": 2, "stage": "nsvq", "stage.codebook_bits": 4},
         codec_options={"base": 2, "latent_dim": 8, "lstm_layers": 1},
         training={"steps": 16, "validate_every": 8, "batch_size": 2, "crop_seconds": 0.25},

@@ -276,20 +276,3 @@ def test_fixed_levels_are_in_use_from_the_start(options: dict[str, Any], speech:
     built.fit(speech)
     codes = built.eval().encode(speech)
     assert sum(entropy(stream) for stream in codes[0]) > 30 / 2  # of 30 bit; a quarter is the floor
-
-
-@pytest.mark.slow
-def test_the_published_size_learns_one_utterance(speech: torch.Tensor) -> None:
-    built = codec(alpha=0.5)
-    terms = [(weight, LOSSES[name](RATE)) for name, weight in STFT.training_options["losses"].items()]
-    optimizer = torch.optim.AdamW(built.parameters(), lr=1e-3)
-    for _ in range(80):
-        decoded = built(speech).signal
-        loss = torch.stack([weight * term(speech, decoded) for weight, term in terms]).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(built.parameters(), 1.0)
-        optimizer.step()
-    with torch.no_grad():
-        error = speech - built.eval()(speech).signal
-    assert 10 * torch.log10(speech.square().sum() / error.square().sum()) > 3

@@ -188,8 +188,9 @@ def test_loader_processes_change_no_number(speech: Path, tmp_path: Path) -> None
 
 
 def test_the_best_model_is_kept_where_asked(speech: Path, tmp_path: Path) -> None:
+    options = SHORT | {"steps": 12, "validate_every": 2, "learning_rate": 0.3}
     best, last = (
-        run(NSVQ, Lapped, data="folder", training=SHORT | {"steps": 12, "validate_every": 2, "learning_rate": 0.3} | kept,
+        run(NSVQ, Lapped, data="folder", training=options | kept,
             data_options={"root": str(speech)}, output_dir=tmp_path / str(number), quiet=True)
         for number, kept in enumerate(({"keep": "best"}, {}))
     )  # fmt: skip
