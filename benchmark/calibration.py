@@ -228,6 +228,16 @@ def options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
     return {**choice.options, **chosen}
 
 
-def _twice(fixing: list[str]) -> UserError:
-    options = ", ".join(f"--quantizer.{option}" for option in fixing)
+def codec_for(choice: Choice, bits: float | None) -> Choice:
+    """The choice of a codec, told `bits` per position where it shares them out. UserError: it was told others."""
+    option = getattr(lookup("codecs", choice.name)[0], "rate_option", None)
+    if bits is None or option is None:
+        return choice
+    if choice.options.get(option) is not None:
+        raise _twice([option], "codec")
+    return Choice(choice.name, {**choice.options, option: bits})
+
+
+def _twice(fixing: list[str], part: str = "quantizer") -> UserError:
+    options = ", ".join(f"--{part}.{option}" for option in fixing)
     return UserError(f"--bitrate and {options} both fix the rate; leave one of them out")

@@ -28,7 +28,7 @@ from ..leaderboards.records import Record
 from ..leaderboards.tables import terminal_table
 from ..quantizers.base import Quantizer
 from ..quantizers.identity import Identity
-from .calibration import RateSearch, expected_rate, options_for, read_search, trim
+from .calibration import RateSearch, codec_for, expected_rate, options_for, read_search, trim
 from .domains import signal_rate, track_of
 from .errors import UserError
 from .evaluation import evaluate
@@ -38,7 +38,7 @@ from .reporting import make_record
 from .spec import Choice, Spec, build_codec, build_corpus, build_quantizer
 from .tracking import log_results, wandb_logger
 from .tracks import Track
-from .training import TrainingModule, converged, train
+from .training import TrainingModule, check_training, converged, train
 
 MODEL, SPEC, RECORD = "model.safetensors", "spec.yaml", records.RECORD_FILE
 LOCK = ".lock"
@@ -63,7 +63,8 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
     _writable(output_dir)
     specs = list({spec.hash: spec for spec in specs}.values())
     for spec in specs:  # what cannot be is said before anything is trained
-        make_codec(spec, signal_rate(spec))
+        rate = signal_rate(spec)
+        check_training(make_codec(spec, rate), spec.training, rate)
     for data in {spec.data_fingerprint: spec.data for spec in specs}.values():
         build_corpus(data).validate()
     found = []
@@ -127,7 +128,7 @@ def make_codec(spec: Spec, rate: float, bits: float | None = None) -> Codec:
         return build_quantizer(choice, channels)
 
     torch.manual_seed(spec.seed)
-    return build_codec(spec.codec, make)
+    return build_codec(codec_for(spec.codec, bits), make)
 
 
 def asked_bits(spec: Spec, rate: float) -> float | None:
@@ -191,15 +192,16 @@ def _searched(
 
 
 def _configured(spec: Spec, bits: float) -> list[Any] | None:
-    """What the quantizers of a spec are built with at so many bits per position; None where one refuses."""
-    asked: list[Any] = []
+    """What a spec's codec and quantizers are built with at so many bits per position; None where one refuses."""
+    codec = codec_for(spec.codec, bits)
+    asked: list[Any] = [codec.options]
 
     def make(channels: int, share: float) -> Quantizer:
         asked.append([channels, options_for(spec.quantizer, channels, bits * share)])
         return Identity(channels)
 
     try:
-        build_codec(spec.codec, make)
+        build_codec(codec, make)
     except UserError:
         return None
     return asked
