@@ -94,7 +94,7 @@ def test_a_waveform_run_leaves_scores_bitstreams_and_things_to_hear(speech: Path
     info = soundfile.info(decoded)
     assert info.samplerate == 16_000 and info.frames == soundfile.info(str(decoded).replace("decoded", "clean")).frames
     assert len(list(examples.glob("*.png"))) == 2
-    assert record.rate_kbps["measured"] > 0.3 and record.complexity["latency_s"] == pytest.approx(319 / 16000)
+    assert record.rate_kbps["measured"] > 0.25 and record.complexity["latency_s"] == pytest.approx(319 / 16000)
     assert not any("vocoded" in note for note in record.notes)
 
 
