@@ -5,7 +5,8 @@
     L_disc = E[sum_k (D_k(x) - 1)^2 + D_k(x^)^2]                             (37)
 
 Equations: Brendel et al., scalar quantization in a causal STFT speech codec. Architecture: Kumar et al., MelGAN
-(arXiv:1910.06711): the k-th discriminator sees the waveform averaged over 2^(k-1) samples.
+(arXiv:1910.06711): the k-th discriminator sees the waveform after k - 1 average
+poolings over 4 samples with stride 2.
 Deviation: in (35) |.| is the mean over a feature map, not its sum, which would grow with the length of the crop.
 
 The discriminators have an optimiser of their own, outside Lightning's, so that a step of the codec stays one step; its

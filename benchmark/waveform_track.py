@@ -14,6 +14,7 @@ from ..datamodules.waveforms import cached_waveforms
 from ..leaderboards.plots import spectrograms
 from .errors import UserError
 from .losses import LOSSES
+from .metrics.nomad import offered
 from .metrics.speech import score_waveform
 from .metrics.workers import Pending, ScorePool
 from .tracks import FrontEnd, TestItem, Track, Watched
@@ -50,6 +51,7 @@ class WaveformTrack(Track):
     def __init__(self, corpus: Recordings, losses: Mapping[str, float] | None, watched: Watched | None = None) -> None:
         if not losses:
             raise UserError(f"the codec names no training loss; add --training.losses.NAME WEIGHT: {', '.join(LOSSES)}")
+        offered()  # weights that are not there are missed before training, not after it
         self.name = "speech" if corpus.kind == "speech" else "audio"
         self.corpus, self.sample_rate, self.signal_rate = corpus, corpus.sample_rate, float(corpus.sample_rate)
         self.waveforms = cached_waveforms(corpus, "train", progress=watched)

@@ -23,7 +23,7 @@ QUANTIZERS: dict[str, Maker] = {
     "fem": lambda channels, share: FEM(channels),
     "hpm": lambda channels, share: HPM(channels),
 }
-QUICK, PUBLISHED = ("identity",), ("identity", "fem")
+QUICK, PUBLISHED = ("identity",), ("identity",)
 NARROW = {"channels": 4, "bottleneck": 2, "layers": 2}
 
 

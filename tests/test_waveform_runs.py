@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from codecbench.benchmark.adversary import SHORTEST, Adversary
+from codecbench.benchmark.controls import controls
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.metrics.base import METRICS
 from codecbench.benchmark.run import run
@@ -185,6 +186,22 @@ def test_identity_trains_the_bare_codec(speech: Path, tmp_path: Path) -> None:
 def test_loader_processes_change_no_number(speech: Path, tmp_path: Path) -> None:
     alone, helped = (once(speech, tmp_path / str(workers), workers=workers) for workers in (0, 1))
     assert alone.training["curve"] == helped.training["curve"] and alone.scores == helped.scores
+
+
+def test_controls_tell_codes_that_matter(speech: Path, tmp_path: Path) -> None:
+    record = once(speech, tmp_path)
+    decoded, shuffled, untrained = controls(tmp_path / record.name)
+    assert decoded == pytest.approx(record.scores["estoi"].mean, abs=1e-4)
+    assert decoded != shuffled and decoded != untrained
+    with pytest.raises(UserError, match="no run"):
+        controls(tmp_path / "elsewhere")
+
+
+def test_weights_that_are_not_there_are_missed_before_training(speech: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CODECBENCH_NOMAD", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="CODECBENCH_NOMAD"):
+        once(speech, tmp_path / "runs")
+    assert not list((tmp_path / "runs").glob("*/checkpoints"))
 
 
 def test_the_best_model_is_kept_where_asked(speech: Path, tmp_path: Path) -> None:

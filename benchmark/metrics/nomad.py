@@ -42,8 +42,11 @@ class Nomad(nn.Module):
 
 
 def offered() -> bool:
-    """Whether the user named weights; a run leaves NOMAD out where not."""
-    return bool(os.environ.get(VARIABLE))
+    """Whether the user named weights; a run leaves NOMAD out where not. UserError: they are not there."""
+    folder = os.environ.get(VARIABLE)
+    if folder and not (Path(folder) / CHECKPOINT).is_file():
+        raise UserError(f"{VARIABLE}={folder}: holds no {CHECKPOINT}; {REMEDY}")
+    return bool(folder)
 
 
 def load_nomad(folder: str | Path | None = None, size: Size = Size()) -> Nomad:  # noqa: B008

@@ -1,0 +1,83 @@
+"""Do a run's codes matter? `python -m codecbench.benchmark.controls RUN ...` for waveform codecs.
+
+Prints the mean ESTOI over a run's test items of: what it decodes; what it decodes from its own codes in a random order
+of positions, the same for all streams; and what the same codec decodes before its training, with quantizers fitted on
+training crops. A model that ignores its codes scores alike with both orders.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from ..codecs.base import Codec
+from ..quantizers.base import Codes
+from .calibration import read_search
+from .domains import domain_of, signal_rate, track_of
+from .errors import UserError
+from .metrics.intelligibility import stoi
+from .run import SPEC, load_model, make_codec
+from .spec import Spec
+from .tracks import Track
+from .training import FIT_SECONDS, crops
+
+COLUMNS = ("decoded", "shuffled", "untrained")
+
+
+def controls(run: Path) -> list[float]:
+    """Mean ESTOI of COLUMNS. UserError: no run of a waveform codec."""
+    try:
+        spec = Spec.from_yaml((run / SPEC).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{run}: no run ({error.strerror}); name the folder of one") from error
+    if domain_of(spec) != "waveform":
+        raise UserError(f"{run}: {spec.codec.name} codes no waveforms; name the run of another codec")
+    trained, track = load_model(run, spec), track_of(spec)
+    untrained = _untrained(spec, run, track)
+    shuffle = Generator().manual_seed(spec.seed)
+    found = []
+    for source in track.test_items():
+        signal = track.load(source).signal[None]
+        decoded = [
+            _coded(trained, signal, lambda codes: codes),
+            _coded(trained, signal, lambda codes: codes[..., torch.randperm(codes.shape[2], generator=shuffle)]),
+            _coded(untrained, signal, lambda codes: codes),
+        ]
+        rate = round(track.signal_rate)
+        found.append([float(stoi(signal, each, rate, extended=True)) for each in decoded])
+    return torch.tensor(found).nanmean(0).tolist()
+
+
+def _untrained(spec: Spec, run: Path, track: Track) -> Codec:
+    trials = read_search(run)
+    codec = make_codec(spec, signal_rate(spec), trials[-1].bits if trials else None).train()
+    count = max(1, round(FIT_SECONDS / spec.training.crop_seconds))
+    torch.manual_seed(spec.seed)
+    codec.fit(crops(track, spec.training, count, [spec.seed, 0]))
+    return codec.eval()
+
+
+@torch.no_grad()
+def _coded(codec: Codec, signal: Tensor, change: Callable[[Codes], Codes]) -> Tensor:
+    return codec.decode(change(codec.encode(signal)).contiguous(), tuple(signal.shape[1:]))
+
+
+def main() -> None:
+    """The table of the runs that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print("".join(f"{name:>10}" for name in COLUMNS), "  ESTOI of")
+    for run in arguments.runs:
+        try:
+            print("".join(f"{value:10.3f}" for value in controls(run)), f"  {run.name}", flush=True)
+        except UserError as error:
+            sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
