@@ -59,7 +59,7 @@ def make_specs(
     given = {"quantizer": quantizer_options, "codec": codec_options, "data": data_options}
     given |= {"training": _as_given(training), "ace": _as_given(ace)}
     layers.append({key: value for key, value in asked.items() if value is not None} | {"options": given})
-    settings = DEFAULTS | {key: value for layer in layers for key, value in layer.items()}
+    settings = DEFAULTS | {"data": None} | {key: value for layer in layers for key, value in layer.items()}
     options = {part: _merged(part, layers) for part in given}
     if settings["coder"] not in get_args(Coder):
         raise UserError(f"--coder {settings['coder']} is unknown; write {' or '.join(get_args(Coder))}")
@@ -73,18 +73,20 @@ def _grid(
     typed_ace = _typed("ace", AceConfig, options["ace"])
     asked = [_sized(*request, options["codec"], recipe) for request in _requests("codec", settings["codec"])]
     codecs = _choices("codec", asked, options["codec"])
-    corpora = _choices("data", _requests("data", settings["data"]), options["data"])
     as_given, resolved = (
         _choices("quantizer", _requests("quantizer", settings["quantizer"]), options["quantizer"], defaults=defaults)
         for defaults in (False, True)
     )
     for codec, quantizer in product(codecs, resolved):
         build_codec(codec, lambda channels, share, quantizer=quantizer: build_quantizer(quantizer, channels))
-    prints = [build_corpus(data).fingerprint() for data in corpora]
+    recipes_of = {codec.name: recipe(_family(codec.name)) for codec in codecs}
+    wanted_data = {name: settings["data"] or own.get("data", DEFAULTS["data"]) for name, own in recipes_of.items()}
+    corpora = {str(what): _corpora(what, options["data"]) for what in wanted_data.values()}
     return [
         Spec(quantizer, codec, data, print_, typed_ace, training, wanted, seed, settings["coder"], sources)
-        for codec, (data, print_), rate in product(codecs, zip(corpora, prints, strict=True), rates)
-        for own in [recipe(_family(codec.name))]
+        for codec in codecs
+        for own in [recipes_of[codec.name]]
+        for (data, print_), rate in product(corpora[str(wanted_data[codec.name])], rates)
         for training in [_training(codec, {**own.get("options", {}).get("training", {}), **options["training"]})]
         for given, full in zip(as_given, resolved, strict=True)
         for wanted in [_default_rate(given, codec, own.get("bitrate")) if rate is None else rate]
@@ -92,6 +94,12 @@ def _grid(
         for sources in [_sources(quantizer, codec, data)]
         for seed in every_seed
     ]
+
+
+def _corpora(what: Any, shared: Mapping[str, Any]) -> list[tuple[Choice, str]]:
+    """Corpora and their fingerprints."""
+    choices = _choices("data", _requests("data", what), shared)
+    return [(data, build_corpus(data).fingerprint()) for data in choices]
 
 
 def _training(codec: Choice, given: Mapping[str, Any]) -> Training:

@@ -166,7 +166,7 @@ class LaplaceCoder(Quantizer):
         decay = _decay(row_scales())
         relative = rounding_error(decay) * decay.square() / 2  # to the variance
         powers = relative.log2().diff() * (-PER_OCTAVE / 2)
-        return torch.cat([powers, powers[-1:]]).to(steps.ratio.device, self.dtype)[steps.rows()]
+        return torch.cat([powers, powers[-1:]]).to(device=steps.ratio.device).to(self.dtype)[steps.rows()]
 
     def restored(self, values: Spectrum, steps: Steps) -> Spectrum:
         """Rounded values to the centroids of their cells, times their steps."""

@@ -96,12 +96,12 @@ class NAC(Codec):
 
     @property
     def quantizers(self) -> tuple[Quantizer, ...]:
-        return tuple(module.quantizer for module in self.cascade)  # type: ignore[misc]
+        return tuple(module.quantizer for module in self._modules_in_order())
 
     def forward(self, signal: Tensor) -> Coded:
         rest = self.overlap.split(signal)
         total, parts = torch.zeros_like(rest), []
-        for module in self.cascade[: self.active_phases]:
+        for module in self._modules_in_order()[: self.active_phases]:
             parts.append(module.quantizer(module.analyse(rest)))
             decoded = module.synthesise(parts[-1].latents)
             total, rest = total + decoded, rest - decoded
@@ -110,10 +110,13 @@ class NAC(Codec):
     @torch.no_grad()
     def decode(self, codes: Codes, shape: tuple[int, ...]) -> Tensor:
         total = torch.zeros((), device=codes.device)
-        for module, part in zip(self.cascade, self.split(codes), strict=True):
+        for module, part in zip(self._modules_in_order(), self.split(codes), strict=True):
             noise = module.quantizer.draw(part.shape[0], part.shape[2])
             total = total + module.synthesise(module.quantizer.decode(part, noise))
         return self.overlap.join(total, shape[-1])
+
+    def _modules_in_order(self) -> list["_Module"]:
+        return list(self.cascade)  # type: ignore[arg-type]
 
 
 class _Module(FrameCoder):

@@ -96,8 +96,8 @@ class STFT(Codec):
         self.decoder = nn.ModuleList(
             DecBlock(width, before, kernel, stride, condition) for before, width, kernel, stride in reversed(blocks)
         )
-        start(self.encoder[0].entry, 1 / LEVEL)
-        start(self.decoder[-1].exit, LEVEL)
+        start(self.get_submodule("encoder.0.entry"), 1 / LEVEL)
+        start(self.get_submodule(f"decoder.{len(blocks) - 1}.exit"), LEVEL)
 
     @property
     def quantizers(self) -> tuple[Quantizer, ...]:
