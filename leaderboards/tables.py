@@ -14,6 +14,7 @@ from .records import Record, Score
 from .rows import UNKNOWN, Row, comparable, flattened, metrics_of, rows
 
 PROTOCOL = "What is held equal, and what these words mean: docs/protocol.md"
+MANY = 1e6  # symbols of an alphabet beyond which its unused ones say nothing, such as all floats
 SAME_RATE = 1.05  # measured rates within this ratio count as one
 NAMES = 2  # columns of text, left-aligned; the rest are numbers
 LONGEST = 13  # characters of a name before it folds: frae-l5-h3-r4
@@ -131,7 +132,7 @@ def _cells(row: Row, metrics: Sequence[str], marks: list[str]) -> list[str]:
     scores = [_score(row.scores.get(metric), metric, metric == metrics[0]) for metric in metrics]
     rate = {key: UNKNOWN if math.isnan(kbps) else f"{kbps:.2f}" for key, kbps in row.rate_kbps.items()}
     book = {key: UNKNOWN if math.isnan(value) else f"{value:.3g}" for key, value in row.codebook.items()}
-    dead = f"\n({book['dead']}/{book['size']})" if row.codebook["size"] > 0 else ""  # an open alphabet has no size
+    dead = f"\n({book['dead']}/{book['size']})" if 0 < row.codebook["size"] < MANY else ""  # open: 0
     name, _, options = row.quantizer.partition(" ")
     return [
         "\n".join(filter(None, [" ".join([name, *signs]), options])),
@@ -175,6 +176,8 @@ def _score(score: Score | None, metric: str, interval: bool) -> str:
 
 
 def _number(value: float, sign: str = "") -> str:
+    if 0 < value < 0.1 and not sign:  # such as a squared error
+        return f"{value:.3g}"
     return f"{value:{sign}.3f}" if abs(value) < 10 else f"{value:{sign}.1f}"
 
 

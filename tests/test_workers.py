@@ -199,7 +199,8 @@ def test_a_script_without_a_guard_whose_threads_are_at_work_runs_once():
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("how", ["interrupt", "kill"])
 def test_nothing_is_left_after_ctrl_c_or_a_kill(how):
-    process = script(then="time.sleep(60)", start_new_session=True)
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # not so in every background job
+    process = script(heard, then="time.sleep(60)", start_new_session=True)
     assert process.stdout is not None
     pids = [int(pid) for pid in [process.stdout.readline() for _ in range(3)][-1].split()]
     if how == "interrupt":
