@@ -73,8 +73,9 @@ class CochlearTrack(Track):
         return self.corpus.items("test")
 
     def load(self, item: Item) -> TestItem:
-        clean = torch.from_numpy(self.corpus.load(item))
-        return TestItem(item.name, self.front_end.analyse(clean), clean, len(clean) / SAMPLE_RATE, len(clean))
+        sound, clean = (torch.from_numpy(load(item)) for load in (self.corpus.load, self.corpus.reference))
+        pattern, length = self.front_end.analyse(sound), len(sound)
+        return TestItem(item.name, pattern, clean, length / SAMPLE_RATE, length, self.corpus.conditions(item))
 
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         return band_selection_loss(signal, decoded, self.alpha)

@@ -181,7 +181,8 @@ def kilobits_per_second(
 def _row(item: TestItem, path: Path, header: Header, codec: Codec, codes: torch.Tensor) -> dict[str, Any]:
     size = path.stat().st_size
     rates = kilobits_per_second(codec, codes, header, size - header.size, item.seconds)
-    return {"item": item.name, "seconds": item.seconds, "bytes": size} | {f"{n}_kbps": v for n, v in rates.items()}
+    about = {"item": item.name, **item.conditions, "seconds": item.seconds, "bytes": size}
+    return about | {f"{name}_kbps": value for name, value in rates.items()}
 
 
 def _codebooks(codec: Codec, codes: list[torch.Tensor]) -> list[dict[str, Any]]:

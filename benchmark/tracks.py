@@ -1,7 +1,7 @@
 """What a domain brings to a run: its signals, its training loss, its scores, and what one can listen to or look at."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -22,6 +22,7 @@ class TestItem(NamedTuple):
     clean: Tensor  # "N" at the front end's sample rate
     seconds: float
     samples: int  # length of the source, which the file's header carries
+    conditions: Mapping[str, str | float] = {}
 
 
 class FrontEnd(ABC):

@@ -175,10 +175,17 @@ class Recordings(Corpus):
     def items(self, split: Split) -> list[Item]:
         """The recordings of one split, sorted, the same at every call; no speaker is in two splits."""
 
-    @final
     def load(self, item: Item) -> np.ndarray:
         """float32 [N], mono, at sample_rate and level, DC removed; DataError names an unusable file."""
         return self._conditioned(item.path, *read_audio(item.path))
+
+    def reference(self, item: Item) -> np.ndarray:
+        """What intelligibility is scored against, as long as load(item): another signal only where that is noisy."""
+        return self.load(item)
+
+    def conditions(self, item: Item) -> dict[str, str | float]:
+        """How load(item) came about, for tables by condition (snr_db, noise, ...); nothing for plain recordings."""
+        return {}
 
     @final
     def contents(self) -> Iterator[tuple[str, ...]]:
