@@ -30,6 +30,7 @@ from .entropy_coding import Coder, encode_codes
 from .errors import UserError
 from .plugins import lookup
 from .spec import Choice
+from .stages import shortened
 from .tracks import Track
 from .training_options import Training
 
@@ -83,7 +84,8 @@ class RateSearch:
     def pilot(self) -> Training:
         """The training of a pilot."""
         steps = min(self.training.steps, max(LEAST_STEPS, round(PILOT_SHARE * self.training.steps)))
-        return replace(self.training, steps=steps, validate_every=steps)
+        stages = self.training.stages and shortened(self.training.stages, PILOT_SHARE)
+        return replace(self.training, steps=steps, validate_every=steps, stages=stages)
 
     def trainings(self) -> Iterator[tuple[int, float, Training]]:
         """Number, bits and training of every trial still to be made, each to be note()d before the next.

@@ -11,13 +11,16 @@ from torch import Tensor
 
 from ..datamodules.base import FRAME_SECONDS, SAMPLE_RATE, Item, Recordings, Split
 from ..datamodules.cochlear.ace import BANDS, AceConfig, ace
-from ..datamodules.cochlear.patterns import cached_patterns
+from ..datamodules.cochlear.patterns import PatternSet, cached_patterns
 from ..datamodules.cochlear.vocoder import vocode
+from ..datamodules.waveforms import WaveformSet, cached_references
 from ..leaderboards.plots import electrodogram
 from .losses.stimulation import band_selection_loss
+from .metrics.intelligibility import vstoi
 from .metrics.stimulation import score_stimulation
 from .metrics.workers import Pending, ScorePool
-from .tracks import FrontEnd, TestItem, Track, Watched
+from .stacked_vstoi import StackedVSTOI
+from .tracks import FrontEnd, Heard, TestItem, Track, Watched
 
 
 @final
@@ -46,7 +49,8 @@ class CochlearTrack(Track):
     VALIDATION_CROPS, VALIDATION_FRAMES = 64, 400
 
     def __init__(self, corpus: Recordings, config: AceConfig, alpha: float, watched: Watched | None = None) -> None:
-        self.corpus, self.config, self.alpha = corpus, config, alpha
+        self.corpus, self.config, self.alpha, self.watched = corpus, config, alpha, watched
+        self._sounds: dict[str, WaveformSet] = {}
         self.signal_rate, self.leading = config.frame_rate, (BANDS,)
         self.patterns = cached_patterns(corpus, "train", config, progress=watched)
         self.typical_length = int(np.median(self.patterns.lengths))
@@ -68,6 +72,25 @@ class CochlearTrack(Track):
         patterns = {"train": self.patterns, "validation": self.held_out}[split]
         chosen = np.unique(np.linspace(0, len(patterns) - 1, count).round().astype(int))
         return [torch.from_numpy(np.array(patterns[index])) for index in chosen]
+
+    def heard(self, split: Split, count: int, seconds: float, generator: np.random.Generator) -> Heard:
+        patterns, sounds = self._pieces(split)
+        frames, hop = round(seconds * self.signal_rate), self.config.hop
+        places = patterns.places(count, frames, generator)
+        clean = sounds.cut([(item, first * hop) for item, first in places], frames * hop)
+        return Heard(torch.from_numpy(patterns.cut(places, frames)), torch.from_numpy(clean))
+
+    def intelligibility(self, decoded: Tensor, clean: Tensor) -> Tensor:
+        return vstoi(decoded, clean, self.config)
+
+    def merit_of_variants(self, heard: Heard, limit: float | None) -> StackedVSTOI:
+        return StackedVSTOI(heard.clean, heard.pattern, self.config, limit)
+
+    def _pieces(self, split: Split) -> tuple[PatternSet, WaveformSet]:
+        """Patterns, and what intelligibility is scored against."""
+        if split not in self._sounds:
+            self._sounds[split] = cached_references(self.corpus, split, progress=self.watched)
+        return {"train": self.patterns, "validation": self.held_out}[split], self._sounds[split]
 
     def test_items(self) -> Sequence[Item]:
         return self.corpus.items("test")

@@ -22,7 +22,7 @@ from .metrics.intelligibility import stoi
 from .run import SPEC, load_model, make_codec
 from .spec import Spec
 from .tracks import Track
-from .training import FIT_SECONDS, crops
+from .training import fit
 
 COLUMNS = ("decoded", "shuffled", "untrained")
 
@@ -54,9 +54,8 @@ def controls(run: Path) -> list[float]:
 def _untrained(spec: Spec, run: Path, track: Track) -> Codec:
     trials = read_search(run)
     codec = make_codec(spec, signal_rate(spec), trials[-1].bits if trials else None).train()
-    count = max(1, round(FIT_SECONDS / spec.training.crop_seconds))
     torch.manual_seed(spec.seed)
-    codec.fit(crops(track, spec.training, count, [spec.seed, 0]))
+    fit(codec, track, spec.training, spec.seed)
     return codec.eval()
 
 

@@ -28,6 +28,7 @@ from ..leaderboards.records import Record
 from ..leaderboards.tables import terminal_table
 from ..quantizers.base import Quantizer
 from ..quantizers.identity import Identity
+from .baselines import check_baseline, is_classical, run_baseline
 from .calibration import RateSearch, codec_for, expected_rate, options_for, read_search, trim
 from .domains import signal_rate, track_of
 from .errors import UserError
@@ -36,10 +37,13 @@ from .grid import make_specs
 from .plugins import lookup
 from .reporting import make_record
 from .spec import Choice, Spec, build_codec, build_corpus, build_quantizer
+from .staged import Trained, ascended, train_as_asked
+from .stages import parse_stages
 from .tracking import log_results, wandb_logger
 from .tracks import Track
-from .training import TrainingModule, check_training, converged, train
+from .training import check_training, converged
 
+STAGES = "stages"  # beside the runs: what several of them can go on from
 MODEL, SPEC, RECORD = "model.safetensors", "spec.yaml", records.RECORD_FILE
 LOCK = ".lock"
 TABLE_SECONDS = 1.8  # of each training crop from which the coding tables are fitted
@@ -63,6 +67,9 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
     _writable(output_dir)
     specs = list({spec.hash: spec for spec in specs}.values())
     for spec in specs:  # what cannot be is said before anything is trained
+        if is_classical(spec.codec.name):
+            check_baseline(spec)
+            continue
         rate = signal_rate(spec)
         check_training(make_codec(spec, rate), spec.training, rate)
     for data in {spec.data_fingerprint: spec.data for spec in specs}.values():
@@ -88,6 +95,12 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
         console.print(f"  finished before: {finished} (--force runs it anew)", highlight=False, soft_wrap=True)
         return records.read(finished)
     _writable(folder)
+    if is_classical(spec.codec.name):
+        with _alone(folder), _steady(spec.seed):
+            if force:
+                _empty(folder)
+            records.write_whole(folder / SPEC, spec.to_yaml())
+            return run_baseline(spec, folder, wandb, _watched(console))
     codec = make_codec(spec, signal_rate(spec))
     with _alone(folder), _steady(spec.seed):
         track = track_of(spec, _watched(console))
@@ -99,9 +112,10 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
             _empty(folder)
         records.write_whole(folder / SPEC, spec.to_yaml())
         logger = wandb_logger(wandb, folder, spec)
-        codec, module = _trained(spec, track, folder, logger, console)
+        trained = _trained(spec, track, folder, logger, console)
+        codec = trained.codec
         evaluation = evaluate(load_model(folder, spec), codec, track, folder, spec.coder, _watched(console))
-    training = _training_summary(module, spec, folder)
+    training = _training_summary(trained, spec, folder)
     if spec.bitrate is not None:
         training["rate_search"] = [trial._asdict() for trial in read_search(folder)]
     record = make_record(spec, codec, track, evaluation, training, build_corpus(spec.data).notes())
@@ -153,42 +167,52 @@ def load_model(folder: Path, spec: Spec | None = None) -> Codec:
     return codec.eval()
 
 
-def _trained(spec: Spec, track: Track, folder: Path, logger: Any, console: Console) -> tuple[Codec, TrainingModule]:
+def _trained(spec: Spec, track: Track, folder: Path, logger: Any, console: Console) -> Trained:
     """Train, as often as the asked rate takes, fit the coding tables on training codes, save."""
     rate = signal_rate(spec)
     first = asked_bits(spec, rate)
     if spec.bitrate is None or first is None:
         codec = make_codec(spec, rate)
-        module = train(codec, track, spec.training, spec.seed, folder / "checkpoints", logger, bar=not console.quiet)
+        place, bar = folder / "checkpoints", not console.quiet
+        trained = train_as_asked(codec, track, spec.training, spec.seed, place, logger, bar, _shared(spec, folder))
         _fit_tables(spec, codec, track)
     else:
         steered = any(quantizer.rate_is_learned for quantizer in make_codec(spec, rate).quantizers)
         search = RateSearch(folder, spec.bitrate, first, spec.training, lambda bits: _configured(spec, bits), steered)
-        codec, module = _searched(spec, search, track, folder, logger, console)
+        trained = _searched(spec, search, track, folder, logger, console)
     draft = folder / f".{MODEL}"
-    save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, draft)
+    save_file({name: tensor.contiguous() for name, tensor in trained.codec.state_dict().items()}, draft)
     draft.replace(folder / MODEL)
-    return codec, module
+    return trained
 
 
-def _searched(
-    spec: Spec, search: RateSearch, track: Track, folder: Path, logger: Any, console: Console
-) -> tuple[Codec, TrainingModule]:
+def _shared(spec: Spec, folder: Path) -> tuple[Path, Any]:
+    """Where the runs of a folder share stages of training, and all of a spec that those before quantizers follow from.
+
+    The codec's constructor draws its weights before it makes quantizers, or the quantizer would be part of it.
+    """
+    content = spec.recorded()
+    parts = {part: content[part] for part in ("codec", "data", "data_fingerprint", "ace", "seed", "version")}
+    parts["plugins"] = [plugin for plugin in spec.plugins if plugin[0] in (spec.codec.name, spec.data.name)]
+    training = {option: value for option, value in content["training"].items() if option != "stages"}
+    return folder.parent / STAGES, [parts, training]
+
+
+def _searched(spec: Spec, search: RateSearch, track: Track, folder: Path, logger: Any, console: Console) -> Trained:
     """The last of all trainings that the search asks for."""
-    last: tuple[Codec, TrainingModule] | None = None
+    last: Trained | None = None
     for number, bits, training in search.trainings():
         in_full = training is spec.training
         codec = make_codec(spec, signal_rate(spec), bits)
         place = folder / "checkpoints" / str(number)
-        module = train(codec, track, training, spec.seed, place, logger if in_full else False, bar=not console.quiet)
+        logged, bar = logger if in_full else False, not console.quiet
+        last = train_as_asked(codec, track, training, spec.seed, place, logged, bar, _shared(spec, folder))
         kbps, widened = trim(codec, search.wanted, partial(_fitted_rate, spec, codec, track))
         what = "training" if in_full else "pilot"
         console.print(f"  {what}: {bits:.2f} bit a position gave {kbps:.2f} of {search.wanted:g} kbit/s")
-        search.note(bits, training, kbps, module.spent, widened)
-        last = codec, module
+        search.note(bits, training, kbps, last.spent, widened)
     assert last is not None
-    last[1].spent = sum(trial.seconds for trial in search.trials)
-    return last
+    return last._replace(spent=sum(trial.seconds for trial in search.trials))
 
 
 def _configured(spec: Spec, bits: float) -> list[Any] | None:
@@ -222,14 +246,17 @@ def _fit_tables(spec: Spec, codec: Codec, track: Track) -> None:
     codec.fit_tables(torch.cat([codec.encode(some) for some in crops.split(AT_ONCE)]))
 
 
-def _training_summary(module: TrainingModule, spec: Spec, folder: Path) -> dict[str, Any]:
-    steps = [step for step, _, _ in module.curve]
-    losses = [loss for _, loss, _ in module.curve]
+def _training_summary(trained: Trained, spec: Spec, folder: Path) -> dict[str, Any]:
+    steps = [step for step, _, _ in trained.curve]
+    losses = [loss for _, loss, _ in trained.curve]
     if steps:
         training_curve(steps, losses, folder / "training.png")
-    curve = {"step": steps, "validation_loss": losses, "quantized": [flag for _, _, flag in module.curve]}
-    flat = converged(module.curve, spec.training, len(module.codec.phases))
-    return {"converged": flat, "steps": spec.training.steps, "seconds": module.spent, "curve": curve}
+    curve = {"step": steps, "validation_loss": losses, "quantized": [flag for _, _, flag in trained.curve]}
+    summary = {"steps": spec.training.steps, "seconds": trained.spent, "curve": curve}
+    if spec.training.stages is not None:
+        steps = sum(stage.steps for stage in parse_stages(spec.training.stages))
+        return summary | {"converged": ascended(trained.stages), "steps": steps, "stages": trained.stages}
+    return summary | {"converged": converged(trained.curve, spec.training, len(trained.codec.phases))}
 
 
 @contextlib.contextmanager

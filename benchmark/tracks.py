@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..datamodules.base import LEVEL, SAMPLE_RATE, Split
+from .errors import UserError
 from .metrics.workers import Pending, ScorePool
 
 Watched = Callable[[Iterable[Any], str], Iterable[Any]]  # a progress bar around what is being worked through
@@ -23,6 +24,13 @@ class TestItem(NamedTuple):
     seconds: float
     samples: int  # length of the source, which the file's header carries
     conditions: Mapping[str, str | float] = {}
+
+
+class Heard(NamedTuple):
+    """Stretches of signals and the clean speech that they are to sound like."""
+
+    pattern: Tensor  # "B M T"
+    clean: Tensor  # "B N" at 16 kHz
 
 
 class FrontEnd(ABC):
@@ -79,6 +87,18 @@ class Track(ABC):
     @abstractmethod
     def signals(self, split: Split, count: int) -> list[Tensor]:
         """At most `count` whole signals of the train or validation split, without B, spread over it."""
+
+    def heard(self, split: Split, count: int, seconds: float, generator: np.random.Generator) -> Heard:
+        """Random crops of whose intelligibility training may make the most. UserError: this track has none."""
+        raise UserError(f"the {self.name} track has no VSTOI to ascend; leave the stages vstoi and spsa out")
+
+    def intelligibility(self, decoded: Tensor, clean: Tensor) -> Tensor:
+        """What listeners understand of decoded signals, "B" in [0, 1], differentiable; see heard()."""
+        raise NotImplementedError
+
+    def merit_of_variants(self, heard: Heard, limit: float | None) -> Callable[[Tensor], Tensor]:
+        """Decoded signals "P B M T" of P variants to the mean intelligibility "P" of each, balanced by a limit."""
+        raise NotImplementedError
 
     @abstractmethod
     def test_items(self) -> Sequence[Any]:

@@ -4,12 +4,13 @@ steps:  |- warm-up: no quantizer -|- fit -|- quantizer in the loop, constant lea
                                                |- discriminators, where asked for ------------------------------|
 Every step draws its data and its noise from (seed, step), so that a resumed run gives the same numbers. A codec of
 several phases goes through warm-up, fit and cool-down once per phase, see phases.py; the discriminators enter once.
+Where a recipe lists stages (stages.py), this is one of them; the quantizers may be left out, or be in from the start.
 """
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from .tracks import Track
 from .training_options import Training
 
 FIT_SECONDS = 115.2  # of training crops from whose latents codebooks start
+Quantizers = Literal["join", "absent", "present"]  # after the warm-up, fitted then; never; from the start, as they are
 FLAT = 0.02  # a validation loss that changes by less than this share from one stretch to the next is flat
 
 
@@ -64,9 +66,12 @@ class From:
 class TrainingModule(LightningModule):
     """Trains one codec on one track."""
 
-    def __init__(self, codec: Codec, track: Track, training: Training, seed: int) -> None:
+    def __init__(
+        self, codec: Codec, track: Track, training: Training, seed: int, quantizers: Quantizers = "join"
+    ) -> None:
         super().__init__()
         self.codec, self.track, self.training_options, self.seed = codec, track, training, seed
+        self.quantizers = quantizers
         self.trained = trainable(codec)
         self.idle = nn.Parameter(torch.zeros(()))  # to optimise where the quantizer alone learns, by update() or fit()
         self.stretch = self._stretch(0)
@@ -94,7 +99,8 @@ class TrainingModule(LightningModule):
 
         def pace(step: int) -> float:
             stretch = self._stretch(step)
-            return options.pace(step - stretch.begin, stretch.end - stretch.begin)
+            share = options.later_phases if stretch.phase else 1.0
+            return share * options.pace(step - stretch.begin, stretch.end - stretch.begin)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -108,10 +114,8 @@ class TrainingModule(LightningModule):
         step = self.global_step
         torch.manual_seed(int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0]))
         self._enter_step(step)
-        if step == self.stretch.after(self.training_options.warmup):
-            options = self.training_options
-            count = max(1, round(FIT_SECONDS / options.crop_seconds))
-            self.codec.fit(crops(self.track, options, count, [self.seed, options.steps + 1]).to(self.device))
+        if self.quantizers == "join" and step == self._entry():
+            fit(self.codec, self.track, self.training_options, self.seed, self.device)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Distortion plus the quantizers' own losses, plus what the discriminators say."""
@@ -136,7 +140,7 @@ class TrainingModule(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """The step, then the state outside gradient descent: both are done before a checkpoint is written."""
         super().optimizer_step(*args, **kwargs)
-        begin = self.stretch.after(self.training_options.warmup)
+        begin = self._entry()
         done = (self.global_step + 1 - begin) / max(1, self.stretch.end - begin)  # Lightning counts the step later
         if self.coded is not None:
             self.codec.update(self.coded, min(max(done, 0.0), 1.0))
@@ -185,9 +189,15 @@ class TrainingModule(LightningModule):
         self.stretch = self._stretch(step)
         if len(self.codec.phases) > 1 and self.codec.phase != self.stretch.phase:
             enter(self.codec, self.stretch.phase, self.trained)
-        warming = step < self.stretch.after(self.training_options.warmup)
+        warming = step < self._entry()
         for quantizer in self.codec.quantizers:
             quantizer.bypass = warming and quantizer.training
+
+    def _entry(self) -> int:
+        """The step of the present stretch at which quantizers come in."""
+        if self.quantizers == "join":
+            return self.stretch.after(self.training_options.warmup)
+        return self.stretch.end + 1 if self.quantizers == "absent" else self.stretch.begin
 
     def _is_best(self) -> bool:
         """Whether the last validation has the least loss of all with quantizers, in the last phase."""
@@ -236,12 +246,25 @@ def check_training(codec: Codec, training: Training, signal_rate: float) -> None
         )
 
 
+def fit(codec: Codec, track: Track, training: Training, seed: int, device: torch.device | str = "cpu") -> None:
+    """Start the quantizers in training from the latents of training crops."""
+    count = max(1, round(FIT_SECONDS / training.crop_seconds))
+    codec.fit(crops(track, training, count, [seed, training.steps + 1]).to(device))
+
+
 def train(
-    codec: Codec, track: Track, training: Training, seed: int, folder: Path, logger: Any = False, bar: bool = True
+    codec: Codec,
+    track: Track,
+    training: Training,
+    seed: int,
+    folder: Path,
+    logger: Any = False,
+    bar: bool = True,
+    quantizers: Quantizers = "join",
 ) -> TrainingModule:
     """Train in place, from `folder`/last.ckpt on where an earlier call was cut off; ends on the CPU, in eval mode."""
     check_training(codec, training, track.signal_rate)
-    module = TrainingModule(codec, track, training, seed)
+    module = TrainingModule(codec, track, training, seed, quantizers)
     checkpoint = folder / "last.ckpt"
     start = 0
     if checkpoint.exists():

@@ -27,9 +27,11 @@ class Training:
     gradient_clip: float = 1.0
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate: until the cool-down, or half a cosine
     rise: float = 0.0  # share of the steps over which it rises from 0 at first
+    later_phases: float = 1.0  # share of the learning rate that holds in every phase of a codec but the first
     cooldown: float = 0.2  # share of the steps over which a constant one falls to 0 at last
     keep: Literal["last", "best"] = "last"  # the model after the last step, or that of the least validation loss
     precision: Literal["float32", "bfloat16"] = "float32"  # of the codec in training (autocast); losses: float32
+    stages: list[str] | None = None  # in place of `steps`: "KIND:option=value,...", see stages.py
 
     def __post_init__(self) -> None:
         for name in (
@@ -37,6 +39,7 @@ class Training:
             "batch_size",
             "crop_seconds",
             "learning_rate",
+            "later_phases",
             "discriminator_learning_rate",
             "validate_every",
             "gradient_clip",
@@ -57,6 +60,10 @@ class Training:
             raise ValueError(f"warmup={self.warmup} and cooldown={self.cooldown} must leave steps between them")
         if self.losses is not None:
             check_losses(self.losses)
+        if self.stages is not None:
+            from .stages import parse_stages
+
+            parse_stages(self.stages)
 
     def pace(self, step: int, steps: int) -> float:
         """The share of the learning rate that holds in a step of so many."""

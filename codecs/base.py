@@ -1,6 +1,7 @@
 """The contract of a codec: a signal to codes and back, around quantizers that it is handed and knows nothing about."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, final
 
 import torch
@@ -48,6 +49,16 @@ class Codec(LightningModule, ABC):
     @abstractmethod
     def decode(self, codes: Codes, shape: tuple[int, ...]) -> Tensor:
         """The signal from codes and its shape (without B) alone."""
+
+    @torch.no_grad()
+    def stacked(self, parameters: Mapping[str, Tensor], signal: Tensor) -> Tensor:
+        """Decoded signals "P B ..." of P variants of this codec, which has to be in eval mode, for "B ..." signals.
+
+        `parameters`: some or all of the named ones, as "P ..."; variants share what is left out, and the noise.
+        The codec itself stays as it is. Default: one variant after another.
+        """
+        variants = (dict(zip(parameters, values, strict=True)) for values in zip(*parameters.values(), strict=True))
+        return torch.stack([torch.func.functional_call(self, variant, (signal,)).signal for variant in variants])
 
     def tables(self, known: Codes) -> Tables:
         """Entropy model of the next group of streams; each quantizer's own unless a codec knows better."""

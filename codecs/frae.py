@@ -10,6 +10,7 @@ Not in the paper: layer widths (here 32-24-16, H2: 32-16, mirrored in the decode
 """
 
 import itertools
+from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from ..quantizers.base import Codes, Maker, Quantizer
 from .base import Codec, Coded
 from .feedback import UNSELECTED, FeedbackLoop, pack, postprocess, run_blocks, split_weights, synthesise_loop
+from .stacked import part_of, run_stacked, stacked_layers
 
 WIDTHS = {2: (32, 16), 3: (32, 24, 16)}
 
@@ -122,6 +124,23 @@ class FRAE(Codec):
             return postprocess(self.decoder(quantized)).permute(1, 2, 0)
         weights = split_weights(self.encoder, self.decoder, self.bands, self.latent_dim)
         return synthesise_loop(quantized, weights, self.bands, self.feedback)
+
+    @torch.no_grad()
+    def stacked(self, parameters: Mapping[str, Tensor], signal: Tensor) -> Tensor:
+        if self.feedback == 0 or not parameters:
+            return super().stacked(parameters, signal)
+        variants = len(next(iter(parameters.values())))
+        every = {
+            name: parameters[name] if name in parameters else value.expand(variants, *value.shape)
+            for name, value in self.named_parameters()
+        }
+        encoder, decoder = (
+            stacked_layers(network, part_of(every, name))
+            for name, network in (("encoder", self.encoder), ("decoder", self.decoder))
+        )
+        noise = self.quantizer.draw(signal.shape[0], signal.shape[2])
+        step = self.quantizer.stacked_stepper(part_of(every, "quantizer"), noise)
+        return run_stacked(signal, encoder, decoder, step, self.feedback)
 
     def _all_at_once(self, signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         latents = self.encoder(signal.permute(2, 0, 1))

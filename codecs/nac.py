@@ -17,8 +17,7 @@ Loss: the paper's L1 + 0.1 (L2 + L3 + L4) adds a squared error, log mel spectra,
 noise-to-mask ratio, each in a unit of its own. Here the blend holds for gradients: the weights make them as 1 to 0.1
 where speech at -25 dBFS has an error of 10 dB SNR that follows its envelope.
 Deviations: the loss is that of the codec's output, so cross-fades are heard by it, and it looks at a cascade's sum, not
-at each module's own error; to a module in training that is the same, for those before it are frozen. One learning rate
-for all modules, instead of a tenth for the second.
+at each module's own error; to a module in training that is the same, for those before it are frozen.
 """
 
 from typing import Any, ClassVar, final
@@ -78,6 +77,7 @@ class NAC(Codec):
     training_options: ClassVar[dict[str, Any]] = {
         "losses": {"time": 1e4, "mel": 0.03, "priority_weighting": 0.05, "noise_modulation": 2e-4},
         "learning_rate": 2e-3,
+        "later_phases": 0.1,
         "batch_size": 8,  # of 16 frames each: the paper's 128
         "crop_seconds": 0.48,
     }

@@ -66,15 +66,23 @@ class Pieces(ABC):
         _let_go(self._rows)
         return item
 
-    def _crops(self, count: int, length: int, generator: np.random.Generator, fill: float) -> np.ndarray:
-        """float32 [count, length, ...] for crops()."""
+    def places(self, count: int, length: int, generator: np.random.Generator) -> list[tuple[int, int]]:
+        """Item and first row of random crops: every position where a crop fits is equally likely."""
         positions = np.maximum(self.lengths - length, 0) + 1
         ends = np.cumsum(positions)
         drawn = generator.integers(ends[-1], size=count)
         items = np.searchsorted(ends, drawn, side="right")
-        crops = np.full((count, length, *self._rows.shape[1:]), fill, dtype=np.float32)
-        for crop, item, first in zip(crops, items, drawn - (ends - positions)[items], strict=True):
-            there = min(length, self.lengths[item])
+        return [(int(item), int(first)) for item, first in zip(items, drawn - (ends - positions)[items], strict=True)]
+
+    def _crops(self, count: int, length: int, generator: np.random.Generator, fill: float) -> np.ndarray:
+        """float32 [count, length, ...] for crops()."""
+        return self._cut(self.places(count, length, generator), length, fill)
+
+    def _cut(self, places: Sequence[tuple[int, int]], length: int, fill: float) -> np.ndarray:
+        """float32 [count, length, ...] from these places on; `fill` follows an item's last row."""
+        crops = np.full((len(places), length, *self._rows.shape[1:]), fill, dtype=np.float32)
+        for crop, (item, first) in zip(crops, places, strict=True):
+            there = max(0, min(length, self.lengths[item] - first))
             crop[:there] = self._rows[self._starts[item] + first :][:there]
         _let_go(self._rows)
         return crops

@@ -3,6 +3,7 @@
 The key covers the recordings, the sample rate and the level.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -29,6 +30,10 @@ class WaveformSet(Pieces):
         """
         return self._crops(count, length, generator, fill=0.0)
 
+    def cut(self, places: Sequence[tuple[int, int]], length: int) -> np.ndarray:
+        """float32 [count, length] from these items and samples on; zeros follow an item's last."""
+        return self._cut(places, length, fill=0.0)
+
 
 def cached_waveforms(
     corpus: Recordings, split: Split, cache_dir: Path | None = None, progress: Progress | None = None
@@ -40,3 +45,13 @@ def cached_waveforms(
     """
     identity = [VERSION, corpus.sample_rate, corpus.level]
     return cached(WaveformSet, "waveforms", identity, (), corpus, split, corpus.load, cache_dir, progress)
+
+
+def cached_references(
+    corpus: Recordings, split: Split, cache_dir: Path | None = None, progress: Progress | None = None
+) -> WaveformSet:
+    """What the intelligibility of a split is scored against (`Recordings.reference`), kept like cached_waveforms."""
+    if type(corpus).reference is Recordings.reference:
+        return cached_waveforms(corpus, split, cache_dir, progress)
+    identity = [VERSION, corpus.sample_rate, corpus.level]
+    return cached(WaveformSet, "references", identity, (), corpus, split, corpus.reference, cache_dir, progress)

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from lightning import LightningModule
 from torch import Tensor
 
+from .stacking import over_variants
+
 Latents = Float[Tensor, "B C T"]
 Codes = Int[Tensor, "B S T"]
 Noise = Float[Tensor, "B R T"]
@@ -210,6 +212,21 @@ class Quantizer(LightningModule, ABC):
 
         return one
 
+    def stacked_stepper(self, parameters: Mapping[str, Tensor], noise: Noise) -> "StackedStepper":
+        """stepper() in evaluation for P variants at once: (latents "P B C", frame n) -> latents "P B C".
+
+        `parameters` holds every named parameter of this quantizer as "P ..."; all variants share the noise.
+        Override it to hoist what no frame changes; without a gradient.
+        """
+        if self.bypass:
+            return lambda latents, n: latents
+
+        def hard(latents: Tensor, drawn: Tensor) -> Tensor:
+            return self.decode(self.encode(latents, drawn), drawn)
+
+        mapped = over_variants(self, hard, parameters, (0, None))
+        return lambda latents, n: mapped(latents.unsqueeze(3), noise[:, :, n : n + 1]).squeeze(3)
+
     @final
     def collect(self, latents: Latents, quantized: Latents, codes: Codes) -> Quantized:
         """Close a sequence whose positions went through step()."""
@@ -272,4 +289,5 @@ def _listed(numbers: tuple[int, ...]) -> str:
 
 
 Stepper = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+StackedStepper = Callable[[Tensor, int], Tensor]
 Maker = Callable[[int, float], Quantizer]  # (channels, share of the codec's rate) -> a quantizer

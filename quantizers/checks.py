@@ -158,6 +158,24 @@ def stacked_parameters(make: Make) -> None:
             )
 
 
+def stacked_stepper_equals_step(make: Make) -> None:
+    """stacked_stepper(), frame by frame, gives what step() gives each variant alone in evaluation."""
+    quantizer = ready(make)
+    latents = torch.stack([sample(quantizer, seed=seed) for seed in range(3)])
+    noise = drawn(quantizer, latents[0])
+    stacked = {name: _variants(value) for name, value in quantizer.named_parameters()}
+    with torch.no_grad():
+        one = quantizer.stacked_stepper(stacked, noise)
+        together = torch.stack([one(latents[..., t], t) for t in range(POSITIONS)], 3)
+        for n, own in enumerate(latents):
+            module = _Whole(quantizer, own, noise)
+            values = {f"quantizer.{name}": values[n] for name, values in stacked.items()}
+            demand(
+                close(together[n], torch.func.functional_call(module, values).latents),
+                "stacked_stepper() differs from each variant's step(); leave it out or hoist only what no frame changes",
+            )
+
+
 def jacobians_are_per_position(make: Make) -> None:
     """The gradient of one position's output is zero at all other positions and what the position alone gives."""
     quantizer = ready(make, training=True)
@@ -242,6 +260,7 @@ CHECKS: dict[str, Check] = {
         forward_does_not_change_state,
         state_round_trips,
         stacked_parameters,
+        stacked_stepper_equals_step,
         jacobians_are_per_position,
         forward_equals_decode_of_encode,
         tables_are_valid,

@@ -6,11 +6,13 @@ It is the upper bound of every table: what the codec alone loses, with real file
 float64 latents pass through training as they are; their codes are those of the nearest float32.
 """
 
+from collections.abc import Mapping
 from typing import final
 
 import torch
+from torch import Tensor
 
-from .base import Codes, Latents, Noise, Quantizer, Tables, integer_counts
+from .base import Codes, Latents, Noise, Quantizer, StackedStepper, Tables, integer_counts
 
 HALF = 1 << 16
 
@@ -33,6 +35,11 @@ class Identity(Quantizer):
 
     def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
         return latents, self.encode(latents, noise)
+
+    def stacked_stepper(self, parameters: Mapping[str, Tensor], noise: Noise) -> StackedStepper:
+        if self.bypass:
+            return super().stacked_stepper(parameters, noise)
+        return lambda latents, n: latents.float().to(latents.dtype)
 
     def tables(self, known: Codes) -> Tables:
         """All streams at once under one uniform row."""

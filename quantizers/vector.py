@@ -7,16 +7,17 @@ computed from parameters writes `codewords`, `place` and `move`.
 
 import math
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import Codes, Latents, Noise, Quantizer, Stepper, require_finite
+from .base import Codes, Latents, Noise, Quantizer, StackedStepper, Stepper, require_finite
 from .clustering import kmeans
 from .nearest import lowest, nearest, scorer
+from .stacking import over_variants
 
 Codewords = Float[Tensor, "K C"]
 Initialisation = Literal["kmeans", "samples", "noisy_samples", "normal"]
@@ -103,6 +104,21 @@ class VectorQuantizer(Quantizer, ABC):
             codes = lowest(torch.addmm(offset, latents, weights, alpha=-1))
             chosen = codebook[codes]
             return (chosen if substitute is None else substitute(latents, chosen, n)), codes.unsqueeze(1)
+
+        return one
+
+    @final
+    def stacked_stepper(self, parameters: Mapping[str, Tensor], noise: Noise) -> StackedStepper:
+        if self.bypass:
+            return super().stacked_stepper(parameters, noise)
+        codebooks = over_variants(self, self.codewords, parameters)()
+        offsets, weights = torch.func.vmap(scorer, (0, None))(codebooks, self.metric)
+        offsets, weights, rows = offsets.unsqueeze(1), weights.contiguous(), codebooks.flatten(0, 1)
+        first = torch.arange(0, len(rows), self.size, device=rows.device)[:, None]
+
+        def one(latents: Tensor, n: int) -> Tensor:
+            codes = lowest(torch.baddbmm(offsets, latents, weights, alpha=-1).flatten(0, 1))
+            return rows[codes.view(latents.shape[:2]) + first]
 
         return one
 

@@ -3,6 +3,7 @@
 The key covers the recordings and the front end.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import final
@@ -35,7 +36,11 @@ class PatternSet(Pieces):
 
         A shorter pattern has one position; UNSELECTED frames follow it.
         """
-        return np.ascontiguousarray(self._crops(count, length, generator, UNSELECTED).transpose(0, 2, 1))
+        return self.cut(self.places(count, length, generator), length)
+
+    def cut(self, places: Sequence[tuple[int, int]], length: int) -> np.ndarray:
+        """float32 [count, 22, length] from these items and frames on; UNSELECTED frames follow an item's last."""
+        return np.ascontiguousarray(self._cut(places, length, UNSELECTED).transpose(0, 2, 1))
 
 
 def cached_patterns(

@@ -1,0 +1,193 @@
+"""Training in stages: what a recipe may list, what each does, sharing between runs, and stages cut off at any step."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from codecbench.benchmark import ascent, run, staged
+from codecbench.benchmark.ascent import ascend
+from codecbench.benchmark.cochlear_track import CochlearTrack
+from codecbench.benchmark.grid import make_specs
+from codecbench.benchmark.spec import Choice, Spec
+from codecbench.benchmark.spsa import SPSA
+from codecbench.benchmark.staged import Trained, train_as_asked
+from codecbench.benchmark.stages import VSTOI, Fit, Gradient, parse_stages, shortened, written
+from codecbench.benchmark.training_options import Training
+from codecbench.codecs.base import Codec
+from codecbench.codecs.frae import FRAE
+from codecbench.datamodules.cochlear.ace import AceConfig, ace
+from codecbench.datamodules.demo import Demo
+from codecbench.quantizers.kmeans_vq import KMeansVQ
+from codecbench.quantizers.nsvq import NSVQ
+from torch import Tensor
+
+SMALL = {"latent_dim": 3, "widths": [8], "feedback": 1}
+GRADIENT = "gradient:steps=30,quantized=false"
+STAGES = [GRADIENT, "vstoi:steps=3,quantized=false,batch=2,seconds=1", "fit", "spsa:steps=2,pairs=2,seconds=1"]
+
+
+@pytest.fixture(scope="module")
+def track() -> CochlearTrack:
+    return CochlearTrack(Demo(), AceConfig(), 0.1)
+
+
+@pytest.fixture(autouse=True)
+def few_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ascent, "HELD_OUT", 2)
+
+
+def small_codec(quantizer: type = KMeansVQ, bits: float = 3.0) -> FRAE:
+    torch.manual_seed(0)
+    return FRAE(lambda channels, share: quantizer(channels, codebook_bits=bits), **SMALL)  # type: ignore[arg-type]
+
+
+def state(codec: Codec) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in codec.state_dict().items()}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return all(first[name].equal(value) for name, value in second.items())
+
+
+def test_the_papers_stages() -> None:
+    found = parse_stages([GRADIENT, "spsa:steps=7000,quantized=false", "fit", "spsa"])
+    assert found == [Gradient(30, False), SPSA(7000, quantized=False), Fit(), SPSA()]
+
+
+@pytest.mark.parametrize("text", [GRADIENT, "fit", "vstoi:limit=20,quantized=false", "spsa:pairs=4,quantized=false"])
+def test_a_stage_survives_being_written(text: str) -> None:
+    (stage,) = parse_stages([text])
+    assert parse_stages([written(stage)]) == [stage]
+
+
+def test_a_pilot_has_a_share_of_every_stages_steps() -> None:
+    pilot = parse_stages(shortened([GRADIENT, "fit", "vstoi:steps=3"], 0.25))
+    assert pilot == [Gradient(8, False), Fit(), VSTOI(1)]
+
+
+@pytest.mark.parametrize(
+    ("stages", "line"),
+    [
+        ([], "there is none"),
+        (["simplex"], "no stage is called 'simplex'; there are: gradient, fit, vstoi, spsa"),
+        (["fit,vstoi"], "more than one stage"),
+        (["vstoi:step=3,quantized=false"], "vstoi has no option 'step'; did you mean steps?"),
+        (["gradient:quantized=false", "spsa"], "spsa needs codebooks; put fit before it"),
+        (["spsa:limit=1,quantized=false"], "limit=1.0 must be above 1"),
+        (["vstoi:seconds=0,quantized=false"], "seconds=0.0 must be above 0"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(stages: list[str], line: str) -> None:
+    with pytest.raises(ValueError, match="stages") as caught:
+        Training(stages=stages)
+    assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_stretch_of_a_pattern_is_that_of_its_sound(track: CochlearTrack) -> None:
+    """ACE of the sound's stretch gives the pattern's, but for the frames that look back beyond its start."""
+    heard = track.heard("train", 3, 1.0, np.random.default_rng(0))
+    assert heard.pattern.shape == (3, 22, 889) and heard.clean.shape == (3, 889 * 18)
+    again = ace(heard.clean)
+    looking_back = 128 // 18 + 1
+    assert (again - heard.pattern)[:, :, looking_back:].abs().max() < 1e-5
+
+
+def test_without_quantizers_their_codebooks_stay_as_they_were(track: CochlearTrack, tmp_path: Path) -> None:
+    codec = small_codec(NSVQ)
+    before = state(codec)
+    training = Training(stages=["gradient:steps=5,quantized=false", "vstoi:steps=2,quantized=false,batch=1,seconds=1"])
+    stages = parse_stages(training.stages or [])
+    for number, stage in enumerate(stages):
+        staged._run(codec, track, training, stage, False, 0, tmp_path / str(number), False, False)
+    assert codec.quantizer.codebook.equal(before["quantizer.codebook"])
+    assert not codec.encoder[0].weight.equal(before["encoder.0.weight"])
+
+
+def test_quantizers_that_no_stage_fitted_are_fitted_at_last(track: CochlearTrack, tmp_path: Path) -> None:
+    codec = small_codec()
+    before = state(codec)
+    trained = train_as_asked(
+        codec, track, Training(stages=["gradient:steps=5,quantized=false"]), 0, tmp_path, bar=False
+    )
+    assert [report["stage"] for report in trained.stages][1:] == ["fit"]
+    assert not codec.quantizer.codebook.equal(before["quantizer.codebook"])
+    assert not codec.training and not codec.quantizer.bypass
+
+
+def test_all_stages_twice_give_the_same_codec(track: CochlearTrack, tmp_path: Path) -> None:
+    found = []
+    for name in "ab":
+        codec = small_codec()
+        trained = train_as_asked(codec, track, Training(stages=STAGES), 0, tmp_path / name, bar=False)
+        found.append(state(codec))
+    assert same(*found)
+    assert [len(report.get("vstoi", [])) for report in trained.stages] == [0, 4, 0, 3]
+
+
+@pytest.mark.parametrize("stage", [VSTOI(4, False, batch=2, seconds=1), SPSA(4, False, pairs=2, seconds=1)])
+def test_an_ascent_that_was_cut_off_goes_on(
+    track: CochlearTrack, tmp_path: Path, stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = small_codec(), small_codec()
+    uninterrupted = ascend(whole, track, stage, 3, tmp_path / "whole", False)
+    monkeypatch.setattr(ascent, "KEPT_EVERY", -1.0)
+    heard = track.heard
+
+    def until(split: Any, count: int, seconds: float, generator: np.random.Generator, left: list[int] = [3]) -> Any:  # noqa: B006
+        left[0] -= split == "train"
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return heard(split, count, seconds, generator)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(track, "heard", until)
+        with pytest.raises(KeyboardInterrupt):
+            ascend(cut, track, stage, 3, tmp_path / "cut", False)
+    resumed = ascend(small_codec(), track, stage, 3, tmp_path / "cut", False)
+    assert resumed.curve == uninterrupted.curve
+
+
+@pytest.mark.slow
+def test_the_exact_gradient_raises_the_intelligibility_of_unseen_voices(track: CochlearTrack, tmp_path: Path) -> None:
+    codec = small_codec()
+    training = Training(stages=["gradient:steps=300,quantized=false", "vstoi:steps=40,batch=8,quantized=false"])
+    trained = train_as_asked(codec, track, training, 0, tmp_path, bar=False)
+    (_, before, _), *_, (_, after, _) = trained.stages[1]["vstoi"]
+    assert after > before + 0.01
+
+
+def test_runs_share_what_was_trained_before_quantizers_came_in(
+    track: CochlearTrack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two codebook sizes, one training: the second run finds the first one's unquantized stage; a third has another."""
+    trainings: list[str] = []
+    original = staged.train
+    monkeypatch.setattr(staged, "train", lambda *args, **kwargs: trainings.append("") or original(*args, **kwargs))
+    training = Training(stages=[GRADIENT, "fit"], validate_every=30)
+    found = []
+    for bits, made_of in ((2.0, "this"), (3.0, "this"), (3.0, "that")):
+        codec, place = small_codec(bits=bits), tmp_path / f"{bits} {made_of}"
+        found.append(train_as_asked(codec, track, training, 0, place, False, False, (tmp_path / "shared", made_of)))
+    assert len(trainings) == 2
+    assert found[0].stages[0] == found[1].stages[0] and found[0].curve == found[1].curve
+    assert [len(each.codec.quantizer.codebook) for each in found] == [4, 8, 8]  # type: ignore[union-attr]
+    assert found[0].codec.encoder[0].weight.equal(found[1].codec.encoder[0].weight)  # type: ignore[union-attr]
+
+
+def test_a_run_in_stages_says_so_in_its_record(tmp_path: Path) -> None:
+    (spec,) = make_specs(
+        "kmeans_vq", "frae", "demo", training={"stages": ["gradient:steps=3", "vstoi:steps=1,batch=1"]}
+    )
+    spec = replace(spec, codec=Choice("frae", spec.codec.options | SMALL))
+    folder = tmp_path / "run"
+    summary = run._training_summary(Trained(small_codec(), [], 1.0, [{"vstoi": [[0, 0.5, 0.8]] * 4}]), spec, folder)
+    assert summary["steps"] == 4 and summary["converged"] and Spec.from_yaml(spec.to_yaml()) == spec
+
+
+def test_a_damaged_state_is_told(track: CochlearTrack, tmp_path: Path) -> None:
+    (tmp_path / "stage-0.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="damaged"):
+        train_as_asked(small_codec(), track, Training(stages=["fit"]), 0, tmp_path, bar=False)
