@@ -4,7 +4,7 @@ Speech of `--data`, the folder LibriSpeech/ (else of the built-in demo corpus), 
 autoencoder with 64 pairs of perturbations around weights as they start, codebooks fitted. One by one means: load the
 variant's parameters, code without gradient, vocode, score against a reference computed once. Both sides run in one
 process, in turn, on one thread; all losses are compared in float64 before anything is timed. Printed: the median CPU
-time of one evaluation, evaluations per second, and what share the frame loop has in them.
+time of one evaluation, which is one variant on one item; evaluations per second; and where their time goes.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from ..datamodules.cochlear.vocoder import vocode
 from ..datamodules.demo import Demo
 from ..datamodules.librispeech import LibriSpeech
 from ..quantizers.base import Quantizer
-from .metrics.intelligibility import Reference
+from .metrics.intelligibility import FEW_ITEMS, Reference
 from .plugins import found
 from .spsa import SPSA, Ascender
 from .stacked_vstoi import StackedVSTOI
@@ -34,8 +34,19 @@ from .stacked_vstoi import StackedVSTOI
 PAIRS = 64
 LIMIT = 1e-6  # of the difference between both ways' losses, in float64
 
-HEADER = ["quantizer", "items", "largest difference", "one by one ms", "at once ms", "per second", "ratio", "loop"]
-WIDTHS = [11, 6, 19, 14, 11, 11, 7, 6]
+HEADER = [
+    "quantizer",
+    "items",
+    "largest difference",
+    "one by one ms",
+    "at once ms",
+    "per second",
+    "ratio",
+    "loop",
+    "vocoder",
+    "STOI",
+]
+WIDTHS = [11, 6, 19, 14, 11, 11, 7, 6, 9, 6]
 
 
 def cuts(root: str | None, count: int, seconds: float) -> Tensor:
@@ -131,17 +142,18 @@ def main() -> None:
 
 
 def _timed(codec: FRAE, variants: dict[str, Tensor], pattern: Tensor, clean: Tensor, rounds: int) -> list[str]:
-    objective = StackedVSTOI(clean, pattern)
-    decoded: list[Tensor] = []
+    objective, signals = StackedVSTOI(clean, pattern), codec.stacked(variants, pattern)
     sides: list[Callable[[], object]] = [
         lambda: one_by_one(codec, variants, pattern, clean),
-        lambda: decoded.__setitem__(slice(None), [codec.stacked(variants, pattern)]),
-        lambda: objective(decoded[0]),
+        lambda: codec.stacked(variants, pattern),
+        lambda: [vocode(part, clean.shape[1]) for part in signals.flatten(0, 1).split(FEW_ITEMS)],
+        lambda: objective(signals),
     ]
     times = [[1000 * seconds_of(side) / (2 * PAIRS * len(pattern)) for side in sides] for _ in range(rounds)]
-    single, loop, scoring = (statistics.median(each) for each in zip(*times, strict=True))
+    single, loop, vocoder, scoring = (statistics.median(each) for each in zip(*times, strict=True))
     both = loop + scoring
-    return [f"{single:.1f}", f"{both:.2f}", f"{1000 / both:.0f}", f"{single / both:.1f}", f"{loop / both:.0%}"]
+    shares = [f"{part / both:.0%}" for part in (loop, vocoder, scoring - vocoder)]
+    return [f"{single:.1f}", f"{both:.2f}", f"{1000 / both:.0f}", f"{single / both:.1f}", *shares]
 
 
 def _row(cells: list[str]) -> str:

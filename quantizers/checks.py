@@ -172,7 +172,7 @@ def stacked_stepper_equals_step(make: Make) -> None:
             values = {f"quantizer.{name}": values[n] for name, values in stacked.items()}
             demand(
                 close(together[n], torch.func.functional_call(module, values).latents),
-                "stacked_stepper() differs from each variant's step(); leave it out or hoist only what no frame changes",
+                "stacked_stepper() differs from each variant's step(); leave it out or hoist what no frame changes",
             )
 
 

@@ -1,6 +1,6 @@
 """Every check of the quantizer contract catches what it is there for, and lets a sound quantizer pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -79,6 +79,12 @@ class StepsOnItsOwn(Sound):
     def stepper(self, noise: Tensor) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
         one = super().stepper(noise)
         return lambda latents, n: one(latents, 0)
+
+
+class StacksOnItsOwn(Sound):
+    def stacked_stepper(self, parameters: Mapping[str, Tensor], noise: Tensor) -> Callable[[Tensor, int], Tensor]:
+        one = super().stacked_stepper(parameters, noise)
+        return lambda latents, n: one(latents[:1].expand_as(latents), n)
 
 
 class DrawsFromTheGenerator(Sound):
@@ -263,6 +269,7 @@ UNSOUND = [
     ("decode_inverts_encode", DecodesReversed, "quantizing decoded latents again"),
     ("one_position_at_a_time", MixesPositions, "quantize each position alone"),
     ("stepper_equals_step", StepsOnItsOwn, "differs from step"),
+    ("stacked_stepper_equals_step", StacksOnItsOwn, "differs from each variant's step"),
     ("start_continues_the_sequence", DrawsFromTheGenerator, "must repeat the noise"),
     ("start_continues_the_sequence", ForgetsStart, "must repeat the noise"),
     ("batch_size_does_not_matter", MixesItems, "otherwise than in a batch"),
