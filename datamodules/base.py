@@ -67,6 +67,12 @@ def root_folder(root: str) -> Path:
 
 def read_audio(path: Path) -> tuple[np.ndarray, int]:
     """Waveform (float32 [N], mean of the channels) and sample rate in Hz; DataError where there is none to be had."""
+    samples, rate = read_channels(path)
+    return samples.mean(axis=1, dtype=np.float64).astype(np.float32), rate
+
+
+def read_channels(path: Path) -> tuple[np.ndarray, int]:
+    """Samples (float32 [N, channels]) and sample rate in Hz; DataError where there are none to be had."""
     try:
         if not path.is_file():  # also keeps open() from waiting on a named pipe
             raise DataError(f"{shown(path)}: no such file")
@@ -85,7 +91,7 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
         raise DataError(f"{shown(path)}: cut short, {len(samples)} of {length} samples are there")
     if not np.isfinite(samples).all():
         raise DataError(f"{shown(path)}: holds NaN or infinite samples")
-    return samples.mean(axis=1, dtype=np.float64).astype(np.float32), rate
+    return samples, rate
 
 
 def active_level(waveform: np.ndarray, rate: int) -> float:
@@ -187,13 +193,18 @@ class Recordings(Corpus):
         """How load(item) came about, for tables by condition (snr_db, noise, ...); nothing for plain recordings."""
         return {}
 
+    def ingredients(self) -> Iterator[tuple[str, ...]]:
+        """All that load() and reference() follow from beside the files of the items; DataError: it cannot be used."""
+        yield from ()
+
     @final
     def contents(self) -> Iterator[tuple[str, ...]]:
-        """Split, name, speaker and sha256 of every file."""
+        """Split, name, speaker and sha256 of every file, and the further ingredients."""
         with FileMemory("sha256", [item.path for split in SPLITS for item in self.items(split)]) as memory:
             for split in SPLITS:
                 for item in self.items(split):
                     yield (split, item.name, item.speaker, memory.recall(item.path, content_hash))
+        yield from self.ingredients()
 
     @final
     def validate(self) -> None:

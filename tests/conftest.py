@@ -25,3 +25,15 @@ def _real_data(name: str) -> Path:
 def librispeech_root() -> Path:
     """The folder LibriSpeech/, in the corpus's own layout."""
     return _real_data("LibriSpeech")
+
+
+@pytest.fixture(scope="session")
+def hrtf_root() -> Path:
+    """A folder of SOFA files, searched to any depth."""
+    return _real_data("hrtf")
+
+
+@pytest.fixture(scope="session")
+def noise_root() -> Path:
+    """The background noises of the Google Speech Commands, one file each."""
+    return _real_data("noise_speech_commands")
