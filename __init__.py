@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 
-def plugins(kind: Literal["quantizers", "codecs", "datamodules"]) -> dict[str, type]:
+def plugins(kind: Literal["quantizers", "codecs", "datamodules", "baselines"]) -> dict[str, type]:
     """The plug-ins of a kind: registered name -> class."""
     from .benchmark.plugins import found
 

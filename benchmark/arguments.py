@@ -15,7 +15,7 @@ from .errors import UserError
 from .plugins import add_class, lookup, nearest, registered_name
 
 GROUPS = ("quantizer", "codec", "data", "training", "ace")
-HANDED_OVER = {"quantizer": {"channels"}, "codec": {"make_quantizer"}}  # arguments that are nobody's options
+HANDED_OVER = {"quantizer": {"channels"}, "codec": {"make_quantizer", "bitrate"}}  # arguments that are nobody's options
 MAX_SEED = 1 << 32
 
 

@@ -29,8 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             return int(stop.code or 0)  # argparse after --help and --version
-        resumes = "; the same command, without --force, resumes where this one stopped" if "run" in words[:1] else ""
-        print(f"\nbenchmark: stopped{resumes}", file=sys.stderr)
+        without = {"run": ", without --force,", "tune": "", "reproduce": ""}
+        resumes = [
+            f"; the same command{without[word]} resumes where this one stopped" for word in words[:1] if word in without
+        ]
+        print(f"\nbenchmark: stopped{''.join(resumes)}", file=sys.stderr)
         return INTERRUPTED  # Lightning turns Ctrl-C during training into SystemExit(1)
     except OSError as error:
         if error.errno not in THE_USERS:
@@ -69,7 +72,8 @@ def _dispatch(argv: list[str]) -> int:
         name = unknown[0].partition("=")[0]
         near = nearest(name, [*_options_of(command), *(f"--{group}." for group in GROUPS)])
         raise UserError(f"{command} has no argument {name!r}{near} See benchmark {command} --help")
-    if options and "quantizer" not in vars(arguments) and not (command == "references" and options.keys() == {"data"}):
+    only_data = command in ("references", "reproduce") and options.keys() == {"data"}
+    if options and "quantizer" not in vars(arguments) and not only_data:
         group, option = next((group, option) for group in options for option in options[group])
         raise UserError(f"{command} has no argument '--{group}.{option}'. See benchmark {command} --help")
     return COMMANDS[command][1](arguments, options)
@@ -107,9 +111,7 @@ def _run(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> i
     console = _loading(arguments, quiet=arguments.quiet or arguments.print_config)
     from .grid import make_specs
 
-    asked = {key: getattr(arguments, key) for key in SPEC_ARGUMENTS}
-    asked |= {f"{part}_options": options.get(part) for part in ("quantizer", "codec", "data")}
-    specs = make_specs(**asked, training=options.get("training"), ace=options.get("ace"))
+    specs = make_specs(**_asked(arguments, options))
     if arguments.print_config:
         if len(specs) > 1:
             raise UserError(f"--print_config prints the settings of one run, not of {len(specs)}; name one of each")
@@ -118,6 +120,23 @@ def _run(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> i
     from .run import run_grid
 
     run_grid(specs, arguments.output_dir, arguments.force, arguments.wandb, console)
+    return 0
+
+
+def _asked(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """What make_specs() takes."""
+    asked: dict[str, Any] = {key: getattr(arguments, key) for key in SPEC_ARGUMENTS}
+    asked |= {f"{part}_options": options.get(part) for part in ("quantizer", "codec", "data")}
+    return asked | {"training": options.get("training"), "ace": options.get("ace")}
+
+
+def _tune(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> int:
+    console = _loading(arguments, arguments.quiet)
+    from .grid import make_specs
+    from .tune import tune
+
+    specs = make_specs(**_asked(arguments, options))
+    tune(specs, arguments, command_arguments.tune_command(arguments, options), console)
     return 0
 
 
@@ -190,6 +209,14 @@ def _references(arguments: argparse.Namespace, options: dict[str, dict[str, str]
     return 0
 
 
+def _reproduce(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> int:
+    console = _loading(arguments)
+    from .reproduce import Request, reproduce
+
+    asked = {key: getattr(arguments, key) for key in Request._fields if key != "data_options"}
+    return reproduce(Request(**asked, data_options=options.get("data", {})), console)
+
+
 def _leaderboard(arguments: argparse.Namespace, _: Any) -> int:
     from ..leaderboards.plots import rate_score
     from ..leaderboards.records import export, find, write_whole
@@ -253,12 +280,8 @@ def _complain(line: str) -> int:
 
 Command = tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace, Any], int], str, str]
 COMMANDS: dict[str, Command] = {
-    "run": (
-        command_arguments.add_run,
-        _run,
-        "train and score every combination on real decoded bitstreams",
-        examples.RUN,
-    ),
+    "run": (command_arguments.add_run, _run, "train, code and score every combination on real files", examples.RUN),
+    "tune": (command_arguments.add_tune, _tune, "search for a codec's hyper-parameters", examples.TUNE),
     "ls": (command_arguments.add_ls, _ls, "what there is: quantizers, codecs, data, metrics, recipes", examples.LS),
     "check": (command_arguments.add_check, _check, "run the contract's checks on a plug-in", examples.CHECK),
     "encode": (
@@ -285,6 +308,7 @@ COMMANDS: dict[str, Command] = {
         "write a corpus's test items as files for other codecs to code",
         examples.REFERENCES,
     ),
+    "reproduce": (command_arguments.add_reproduce, _reproduce, "test a paper's published claims", examples.REPRODUCE),
     "leaderboard": (command_arguments.add_leaderboard, _leaderboard, "the tables of all records", examples.LEADERBOARD),
     "gate": (
         command_arguments.add_gate,

@@ -1,6 +1,8 @@
 """The arguments of every command; nothing here loads torch."""
 
 import argparse
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +118,68 @@ def add_references(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", type=Path, metavar="DIR", help="an empty or new folder")
     parser.add_argument("--data", metavar="D", default="demo", help="see benchmark ls data (default: demo)")
     _add_plugin_option(parser)
+
+
+def add_reproduce(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `benchmark reproduce`."""
+    parser.add_argument("claims", nargs="?", metavar="CLAIMS", help="a name, or a .yaml of yours (default: list them)")
+    parser.add_argument("--profile", metavar="PROFILE", help="how much is run (default: the first, such as quick)")
+    parser.add_argument("--data", metavar="D", help="in place of the data of the claims; --data.OPTION sets theirs")
+    parser.add_argument("--seed", nargs="+", metavar="N", help="0 or 0,1 or 0:5 (default: that of the claims, or 0)")
+    parser.add_argument("--only", metavar="LABEL[,LABEL]", help="run these alone; * and ? stand for anything")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs, which are done, and what they cost")
+    parser.add_argument(
+        "--report-only", action="store_true", help="the report of what has been run, from records alone"
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    _add_plugin_option(parser)
+
+
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `benchmark tune`."""
+    what = parser.add_argument_group("what is tuned, as in benchmark run; one of each")
+    what.add_argument("--quantizer", metavar="Q", help="see benchmark ls quantizers (default: nsvq)")
+    what.add_argument("--codec", metavar="C", help="see benchmark ls codecs (default: frae)")
+    what.add_argument("--data", metavar="D", help="see benchmark ls data (default: demo)")
+    what.add_argument("--bitrate", metavar="KBPS", help="kbit/s of the codes before they are compressed")
+    what.add_argument("--seed", metavar="N", help="of every training, and of the search (default: 0)")
+    what.add_argument("--coder", metavar="CODER", help="of the recipe: range or huffman (default: range)")
+    what.add_argument("--profile", metavar="RECIPE", help="start from a recipe, see benchmark ls recipes")
+    what.add_argument("--config", type=Path, metavar="FILE.yaml", help="start from a file, such as a run's spec.yaml")
+    _add_plugin_option(what)
+    goal = parser.add_argument_group("what is a good trial")
+    goal.add_argument(
+        "--objective",
+        choices=("pattern", "validation"),
+        help="VSTOI of one training pattern, learned alone; or of a training, its validation VSTOI or loss "
+        "(default: pattern for codecs of stimulation patterns)",
+    )
+    goal.add_argument("--item", metavar="NAME", help="pattern: which training item (default: of median length)")
+    goal.add_argument("--adam-steps", type=int, metavar="N", help="pattern: steps of Adam on it (default: 500)")
+    goal.add_argument("--spsa-steps", type=int, metavar="N", help="pattern: of SPSA on its VSTOI (default: 100)")
+    goal.add_argument("--quantized", action="store_true", help="pattern: SPSA and score with the quantizer")
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--space", type=Path, metavar="FILE.yaml", help="option: {type, low, high} or [choices], one a line"
+    )
+    how.add_argument("--trials", type=int, default=50, metavar="N", help="in the study in all (default: 50)")
+    how.add_argument("--study", type=Path, default=Path("study.db"), metavar="FILE.db", help="default: study.db")
+    how.add_argument("--workers", type=int, default=1, metavar="N", help="processes, one thread each (default: 1)")
+    how.add_argument(
+        "--pruner", choices=("median", "hyperband", "none"), default="median", help="ends poor trials early"
+    )
+    how.add_argument("--out", type=Path, metavar="FILE.yaml", help="the recipe (default: the study's name, .yaml)")
+    how.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def tune_command(asked: argparse.Namespace, options: Mapping[str, Mapping[str, str]]) -> str:
+    """The line that asks for the same search."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_tune(parser)
+    words = ["benchmark", "tune"]
+    for name, default in vars(parser.parse_args([])).items():
+        value = getattr(asked, name)
+        for each in value if isinstance(value, list) else [value] * (value != default):
+            words += [f"--{name.replace('_', '-')}", *([] if each is True else [str(each)])]
+    dotted = [(f"--{group}.{option}", value) for group, given in options.items() for option, value in given.items()]
+    return shlex.join([*words, *(word for pair in dotted for word in pair)])

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..codecs.base import Codec
+from ..codecs.classical.base import ClassicalCodec
 from ..datamodules.base import SAMPLE_RATE
 from ..quantizers.identity import Identity
 from .domains import DOMAINS
@@ -43,6 +44,13 @@ def complexity_of(name: str) -> Complexity:
         codec.lookahead / rate,
         codec.causal,
     )
+
+
+def classical_latency(name: str) -> float:
+    """Seconds of algorithmic latency of a codec with nothing to train; sound at 16 kHz."""
+    cls, options = lookup("baselines", name)
+    codec: ClassicalCodec = cls(**options)
+    return codec.latency_s(SAMPLE_RATE if "waveform" in codec.domains else AceConfig().frame_rate)
 
 
 def _rate(codec: Codec) -> float:

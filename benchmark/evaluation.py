@@ -20,7 +20,7 @@ from .metrics.codes import codebook_use
 from .metrics.workers import score_pool
 from .tracks import FrontEnd, TestItem, Track
 
-SHOWN = 3  # items whose decoded audio and pictures are kept
+SHOWN = 3  # items, spread over the test set, whose decoded audio and pictures are kept
 TOLERANCE = 1e-5  # between what the encoder expected and what the file decodes to
 
 Watched = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -35,7 +35,8 @@ class Evaluation(NamedTuple):
 
 
 @contextlib.contextmanager
-def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+    """Add the seconds that something takes."""
     begin = time.perf_counter()
     yield
     seconds[what] += time.perf_counter() - begin
@@ -53,26 +54,32 @@ def evaluate(decoder: Codec, encoder: Codec, track: Track, folder: Path, coder: 
     seconds: dict[str, float] = {"encode": 0.0, "decode": 0.0, "score": 0.0, "audio": 0.0}
     rows, codes, pending = [], [], []
     items = track.test_items()
+    examples = spread(len(items))
     with score_pool(len(items)) as pool:
         for number, source in enumerate(watched(items, "encode, decode, score")):
             item = track.load(source)
             path = files / f"{item.name}.cbs"
-            with _timed(seconds, "encode"):
+            with timed(seconds, "encode"):
                 seed = zlib.crc32(item.name.encode()) & 0xFF  # of dither: an item's own, the same in every run
                 sent, expected = encode_file(encoder, item.signal, path, coder, item.samples, seed=seed)
-            with _timed(seconds, "decode"):
+            with timed(seconds, "decode"):
                 header, decoded = decode_file(decoder, path, track.front_end)
             _compare(path, expected, decoded)
-            with _timed(seconds, "score"):
+            with timed(seconds, "score"):
                 pending.append(track.score(item, decoded, pool))
-            if number < SHOWN:
+            if number in examples:
                 track.show(item, decoded, shown)
             seconds["audio"] += item.seconds
             codes.append(sent)
             rows.append(_row(item, path, header, encoder, sent))
-        with _timed(seconds, "score"):
+        with timed(seconds, "score"):
             scores = [wait() for wait in pending]
     return Evaluation([row | own for row, own in zip(rows, scores, strict=True)], _codebooks(encoder, codes), seconds)
+
+
+def spread(count: int) -> set[int]:
+    """SHOWN of so many items, the first and the last among them."""
+    return {round(number * (count - 1) / (SHOWN - 1)) for number in range(SHOWN)}
 
 
 @torch.no_grad()

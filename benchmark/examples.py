@@ -11,6 +11,21 @@ RUN = """examples:
 
 A plug-in's options are its constructor's arguments: --quantizer.OPTION, --codec.OPTION, --data.OPTION; likewise
 --training.OPTION and --ace.OPTION (the cochlear front end). `name:option=value` sets one plug-in's own in a grid."""
+TUNE = """examples:
+  benchmark tune --codec frae --quantizer kmeans_vq --trials 50
+  benchmark tune --data librispeech --data.root LibriSpeech --trials 200 --workers 8 --study frae.db
+  benchmark tune --codec nac --objective validation --space space.yaml --training.steps 500
+  benchmark run --config study.yaml
+
+A search that was stopped goes on with the same command; other settings need another --study. Test items have no part in
+it. The file of --space names options of --quantizer, --codec, --training and of a training's stages (spsa, vstoi, ...):
+
+  training.learning_rate: {type: log, low: 0.0003, high: 0.05}      (int, float, log)
+  codec.widths.0: {low: 8, high: 96, log: true}                     (an entry of a list)
+  quantizer.replacement: [0, 0.1, 0.5]                              (one of these)
+
+Without it the learning rate is searched; for frae also the widths of the layers, the band selection's weight and SPSA's
+stability (A) and c. With one worker a search is a function of its seed; with several it is not."""
 CHECK = """examples:
   benchmark check --quantizer nsvq --quantizer.codebook_bits 3
   benchmark check --plugin my_vq.py --quantizer my_vq"""
@@ -51,3 +66,12 @@ DECODE = """examples:
 The run must be the one that encoded. The sound has the source's length, to the sample, and its rate, one channel and
 the level that the codec was trained at. A codec of stimulation patterns decodes to a pattern, which a sine vocoder
 makes audible at -25 dBFS."""
+REPRODUCE = """examples:
+  benchmark reproduce                                      (whose claims there are)
+  benchmark reproduce frae                                 (the quick profile: demo voices, a few minutes)
+  benchmark reproduce frae --profile full --data.root LibriSpeech --dry-run
+  benchmark reproduce frae --profile full --data.root LibriSpeech --seed 0:3
+  benchmark reproduce frae --profile full --report-only    (the report again, from the records)
+
+Finished runs are found, one that was cut off goes on. The report, report.md with pictures, lies in the output folder
+under reproduce-CLAIMS-PROFILE; a claims file of your own is YAML like codecbench's benchmark/claims/frae.yaml."""

@@ -19,6 +19,7 @@ from .arguments import (
     seeds,
     typed,
 )
+from .baselines import NO_QUANTIZER, domains_of, is_classical, make_baseline, rates_to_run, tracks_to_run
 from .entropy_coding import Coder
 from .errors import UserError
 from .plugins import add_class, lookup, registered_name, source_hash
@@ -63,7 +64,12 @@ def make_specs(
     options = {part: _merged(part, layers) for part in given}
     if settings["coder"] not in get_args(Coder):
         raise UserError(f"--coder {settings['coder']} is unknown; write {' or '.join(get_args(Coder))}")
-    return _grid(settings, options, lambda family: {} if whole else recipe_of(family, profile))
+    specs = _grid(settings, options, lambda family: {} if whole else recipe_of(family, profile))
+    if all(spec.quantizer == NO_QUANTIZER for spec in specs):
+        for what, said in (("quantizer", quantizer or quantizer_options), ("training", training)):
+            if said:
+                raise UserError(f"{specs[0].codec.name} has no quantizer and is not trained; leave --{what} out")
+    return specs
 
 
 def _grid(
@@ -71,7 +77,12 @@ def _grid(
 ) -> list[Spec]:
     rates, every_seed = bitrates(settings["bitrate"]), seeds(settings["seed"])
     typed_ace = _typed("ace", AceConfig, options["ace"])
-    asked = [_sized(*request, options["codec"], recipe) for request in _requests("codec", settings["codec"])]
+    requests = _requests("codec", settings["codec"])
+    classical = [request for request in requests if is_classical(request[0])]
+    if len(classical) == len(requests):
+        corpora = _corpora(settings["data"] or DEFAULTS["data"], options["data"])
+        return _classical_specs(classical, options["codec"], rates, corpora, typed_ace, ())
+    asked = [_sized(*request, options["codec"], recipe) for request in requests if request not in classical]
     codecs = _choices("codec", asked, options["codec"])
     as_given, resolved = (
         _choices("quantizer", _requests("quantizer", settings["quantizer"]), options["quantizer"], defaults=defaults)
@@ -82,6 +93,8 @@ def _grid(
     recipes_of = {codec.name: recipe(_family(codec.name)) for codec in codecs}
     wanted_data = {name: settings["data"] or own.get("data", DEFAULTS["data"]) for name, own in recipes_of.items()}
     corpora = {str(what): _corpora(what, options["data"]) for what in wanted_data.values()}
+    every = [corpus for some in corpora.values() for corpus in some]
+    beside = _classical_specs(classical, options["codec"], rates, every, typed_ace, codecs)
     return [
         Spec(quantizer, codec, data, print_, typed_ace, training, wanted, seed, settings["coder"], sources)
         for codec in codecs
@@ -91,9 +104,35 @@ def _grid(
         for given, full in zip(as_given, resolved, strict=True)
         for wanted in [_default_rate(given, codec, own.get("bitrate")) if rate is None else rate]
         for quantizer in [full if wanted is None else given]
-        for sources in [_sources(quantizer, codec, data)]
+        for sources in [_sources(quantizer=quantizer, codec=codec, data=data)]
         for seed in every_seed
-    ]
+    ] + beside
+
+
+def _classical_specs(
+    requests: Sequence[tuple[str, dict[str, Any]]],
+    shared: Mapping[str, Any],
+    rates: Sequence[float | None],
+    corpora: Sequence[tuple[Choice, str]],
+    typed_ace: AceConfig,
+    trained: Sequence[Choice],
+) -> list[Spec]:
+    """Of codecs with nothing to train, beside the trained ones of the same call; a seed would change nothing."""
+    specs = []
+    domains = domains_of([*(codec.name for codec in trained), *(name for name, _ in requests)])
+    for name, own in requests:
+        given = {**shared, **own}
+        alone = "bitrate" in given or (not trained and len(requests) == 1)
+        asked = bitrates(str(given.pop("bitrate")).strip("[]")) if "bitrate" in given else rates
+        track = given.pop("track", None)
+        for (data, print_), rate in product(corpora, rates_to_run(name, asked, alone)):
+            for where in tracks_to_run(name, track, build_corpus(data).kind, domains):
+                (codec,) = _choices("codec", [(name, {**given, "track": where})], {})
+                make_baseline(codec.name, codec.options, rate)  # it may refuse its options
+                ace = typed_ace if where == "cochlear" else AceConfig()
+                sources = _sources(codec=codec, data=data)
+                specs.append(Spec(NO_QUANTIZER, codec, data, print_, ace, bitrate=rate, plugins=sources))
+    return specs
 
 
 def _corpora(what: Any, shared: Mapping[str, Any]) -> list[tuple[Choice, str]]:
@@ -201,9 +240,9 @@ def _merged(part: str, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def _sources(*choices: Choice) -> tuple[tuple[str, str], ...]:
+def _sources(**choices: Choice) -> tuple[tuple[str, str], ...]:
     parts: list[tuple[str, type]] = []
-    for (part, kind), choice in zip(KINDS.items(), choices, strict=True):
-        cls = lookup(kind, choice.name)[0]
+    for part, choice in choices.items():
+        cls = lookup(KINDS[part], choice.name)[0]
         parts += [(choice.name, cls), *nested_in(part, cls, choice.options)]
     return tuple((name, source_hash(cls)) for name, cls in parts)

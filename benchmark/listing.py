@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .arguments import create, named, options_of, parser_of, resolve, stages_of
+from .arguments import create, named, options_of, parser_of, resolve, stages_of, told_by
 from .errors import UserError
 from .metrics.base import METRICS
 from .plugins import Kind, found, lookup, nearest, origin, presets, registered_name
@@ -33,18 +33,21 @@ def check_topic(what: str | None) -> None:
 
 def tables(what: str | None = None) -> list[Table]:
     """The tables of one topic, or of all."""
-    return [_table(topic) for topic in TOPICS if what in (None, topic)]
+    several = {"codecs": [_table("codecs"), _classical()]} if what in (None, "codecs") else {}
+    return [table for topic in TOPICS if what in (None, topic) for table in several.get(topic) or [_table(topic)]]
 
 
 def complexities() -> Table:
     """What every codec and preset costs without its quantizer."""
-    from .complexity import complexity_of
+    from .complexity import classical_latency, complexity_of
 
     lines = []
     for name in sorted([*found("codecs"), *presets("codecs")]):
         cost = complexity_of(name)
         numbers = f"{cost.parameters:,}", f"{cost.macs_per_second / 1e6:,.2f}", f"{cost.positions_per_second:.2f}"
         lines.append((name, *numbers, f"{1000 * cost.latency_s:.1f}", "yes" if cost.causal else "no"))
+    for name in sorted([*found("baselines"), *presets("baselines")]):
+        lines.append((name, "0", "", "", f"{1000 * classical_latency(name):.1f}", ""))
     table = _filled("codecs", ("name", "parameters", "MMAC/s", "positions/s", "latency ms", "causal"), lines)
     for column in table.columns[1:5]:
         column.justify = "right"
@@ -65,7 +68,9 @@ def options_help(chosen: Mapping[str, str | None]) -> str:
     text = chosen.get("codec")
     codec = named(text)[0].name if text else ""
     declared = getattr(lookup("codecs", codec)[0], "training_options", {}) if codec else {}
-    sections += [_options_help("training", "", Training, declared), _options_help("ace", "", AceConfig, {})]
+    if not (codec and registered_name("baselines", lookup("codecs", codec)[0])):  # those are not trained
+        sections.append(_options_help("training", "", Training, declared))
+    sections.append(_options_help("ace", "", AceConfig, {}))
     return "\n".join(sections)
 
 
@@ -77,7 +82,12 @@ def check(part: str, text: str, given: Mapping[str, Any], console: Console) -> i
     cls, preset = lookup(PARTS[part], name)
     options = resolve(part, name, cls, {**preset, **given, **own})
     make = partial(create, part, name, cls, options)
-    if part == "quantizer":
+    if registered_name("baselines", cls):
+        from ..codecs.classical.checks import run_checks
+
+        with told_by(name):
+            results = run_checks(make)
+    elif part == "quantizer":
         from ..quantizers.checks import run_checks
         from ..quantizers.coding_checks import coder_checks
         from .entropy_coding import decode_codes, encode_codes, information
@@ -139,6 +149,22 @@ def _table(topic: str) -> Table:
     said += ["presets: " + ", ".join(presets(kind))] * bool(presets(kind))
     table.caption, table.caption_justify = "\n".join(said) or None, "left"
     return table
+
+
+def _classical() -> Table:
+    """Codecs with nothing to train, which take no quantizer."""
+    lines = [
+        (name, _about(cls), _offered(cls), getattr(cls, "paper", ""), origin("baselines", name))
+        for name, cls in found("baselines").items()
+    ]
+    table = _filled("codecs with nothing to train", ("name", "what", "kbit/s", "paper", "from"), lines)
+    table.caption, table.caption_justify = "presets: " + ", ".join(presets("baselines")), "left"
+    return table
+
+
+def _offered(cls: Any) -> str:
+    rates = [f"{rate:g}" for rate in cls.bitrates]
+    return ("-" if cls.between else ", ").join(rates) or "open"
 
 
 def _corpora() -> Table:

@@ -20,11 +20,23 @@ from typing import Any, Literal, NamedTuple
 
 from .errors import UserError
 
-Kind = Literal["quantizers", "codecs", "datamodules"]
+Kind = Literal["quantizers", "codecs", "datamodules", "baselines"]
 
 PACKAGE = __name__.split(".", 1)[0]
-BASES: dict[Kind, str] = {"quantizers": "Quantizer", "codecs": "Codec", "datamodules": "Corpus"}  # in <kind>/base.py
-NOUNS: dict[Kind, str] = {"quantizers": "quantizer", "codecs": "codec", "datamodules": "corpus"}
+BASES: dict[Kind, str] = {  # in base.py of the kind's folder
+    "quantizers": "Quantizer",
+    "codecs": "Codec",
+    "datamodules": "Corpus",
+    "baselines": "ClassicalCodec",
+}
+NOUNS: dict[Kind, str] = {
+    "quantizers": "quantizer",
+    "codecs": "codec",
+    "datamodules": "corpus",
+    "baselines": "classical codec",
+}
+FOLDERS: dict[Kind, str] = {"baselines": "codecs.classical"}  # of the kinds that are not called like theirs
+ALSO: dict[Kind, tuple[Kind, ...]] = {"codecs": ("baselines",)}  # kinds that answer to a name of another
 BUILT_IN = "built in"
 
 
@@ -57,22 +69,29 @@ def presets(kind: Kind) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def lookup(kind: Kind, name: str) -> tuple[type, dict[str, Any]]:
-    """The class of a registered name or preset, and the options the preset sets. UserError names the nearest."""
-    classes, others = found(kind), presets(kind)
-    if name in classes:
-        return classes[name], {}
-    if name in others:
-        registered, options = others[name]
-        return classes[registered], options
-    if name in _scan(kind).broken:
-        raise UserError(f"the {NOUNS[kind]} {name!r} cannot be loaded: {_scan(kind).broken[name]}")
-    near = nearest(name, [*classes, *others])
-    raise UserError(f"no {NOUNS[kind]} is called {name!r}{near} There are: {', '.join(sorted(classes))}")
+    """The class of a registered name or preset, and the options the preset sets. UserError names the nearest.
+
+    A codec may be a classical one.
+    """
+    kinds = (kind, *ALSO.get(kind, ()))
+    for each in kinds:
+        classes, others = found(each), presets(each)
+        if name in classes:
+            return classes[name], {}
+        if name in others:
+            registered, options = others[name]
+            return classes[registered], options
+        if name in _scan(each).broken:
+            raise UserError(f"the {NOUNS[each]} {name!r} cannot be loaded: {_scan(each).broken[name]}")
+    there = [known for each in kinds for known in sorted(found(each))]
+    near = nearest(name, [*there, *(preset for each in kinds for preset in presets(each))])
+    raise UserError(f"no {NOUNS[kind]} is called {name!r}{near} There are: {', '.join(there)}")
 
 
 def registered_name(kind: Kind, cls: type) -> str | None:
     """The name under which a class is registered."""
-    return next((name for name, known in found(kind).items() if known is cls), None)
+    kinds = (kind, *ALSO.get(kind, ()))
+    return next((name for each in kinds for name, known in found(each).items() if known is cls), None)
 
 
 def nearest(name: str, names: list[str]) -> str:
@@ -97,6 +116,8 @@ def add_file(path: Path | str) -> tuple[Kind, str]:
 
 def add_class(kind: Kind, cls: type) -> str:
     """Register a class handed over in Python; returns its name: its file's, or its own in lower case."""
+    if kind == "codecs" and issubclass(cls, base("baselines")):
+        kind = "baselines"
     if not issubclass(cls, base(kind)) or inspect.isabstract(cls):
         lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ()))) or f"{BASES[kind]} as its base"
         raise UserError(f"{cls.__name__} is no {NOUNS[kind]} yet: it lacks {lacking}")
@@ -122,13 +143,17 @@ def source_hash(cls: type) -> str:
 
 def base(kind: Kind) -> type:
     """The base class of a kind."""
-    return getattr(importlib.import_module(f"{PACKAGE}.{kind}.base"), BASES[kind])
+    return getattr(importlib.import_module(f"{_folder(kind)}.base"), BASES[kind])
+
+
+def _folder(kind: Kind) -> str:
+    return f"{PACKAGE}.{FOLDERS.get(kind, kind)}"
 
 
 @cache
 def _scan(kind: Kind) -> _Scan:
     scan = _Scan({}, {}, {})
-    for module in pkgutil.iter_modules(importlib.import_module(f"{PACKAGE}.{kind}").__path__):
+    for module in pkgutil.iter_modules(importlib.import_module(_folder(kind)).__path__):
         if not module.ispkg:
             _scan_file(scan, kind, module.name)
     for point in entry_points(group=f"{PACKAGE}.{kind}"):
@@ -149,11 +174,12 @@ def _scan(kind: Kind) -> _Scan:
 
 def _scan_file(scan: _Scan, kind: Kind, name: str) -> None:
     try:
-        classes = _concrete(importlib.import_module(f"{PACKAGE}.{kind}.{name}"), base(kind))
+        classes = _concrete(importlib.import_module(f"{_folder(kind)}.{name}"), base(kind))
         if len(classes) > 1:
             raise TypeError(f"it defines {', '.join(cls.__name__ for cls in classes)}; keep one plug-in per file")
     except Exception as error:  # an unfinished file in the folder must not hide the others
-        _note_broken(scan, kind, name, f"{kind}/{name}.py: {type(error).__name__}: {error}")
+        place = FOLDERS.get(kind, kind).replace(".", "/")
+        _note_broken(scan, kind, name, f"{place}/{name}.py: {type(error).__name__}: {error}")
         return
     if classes:
         scan.classes[name], scan.origins[name] = classes[0], BUILT_IN
@@ -194,7 +220,8 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _hand_in(kind: Kind, name: str, cls: type, where: str) -> None:
-    if name in _scan(kind).classes or name in presets(kind):
+    asked: Kind = "codecs" if kind == "baselines" else kind  # these two share their names
+    if any(name in _scan(each).classes or name in presets(each) for each in (asked, *ALSO.get(asked, ()))):
         raise UserError(f"{where}: there is a {NOUNS[kind]} called {name!r} already; choose another name")
     _handed_in[kind][name] = (cls, where)
 

@@ -32,7 +32,7 @@ def make_record(
         name=spec.name,
         track=track.name,
         scores=scores_of(evaluation.rows),
-        rate_kbps=_rates(spec, evaluation),
+        rate_kbps=rates_of(spec, evaluation),
         codebook=_codebook(evaluation),
         complexity=_complexity(codec, track, seconds),
         seconds={"train": training.pop("seconds"), **seconds},
@@ -55,7 +55,7 @@ def scores_of(rows: list[dict[str, Any]]) -> dict[str, Score]:
     return found
 
 
-def _rates(spec: Spec, evaluation: Evaluation) -> dict[str, Any]:
+def rates_of(spec: Spec, evaluation: Evaluation) -> dict[str, Any]:
     """Bits over seconds of the whole test set, in kbit/s."""
     audio = evaluation.seconds["audio"]
     rates: dict[str, Any] = {

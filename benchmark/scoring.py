@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import scipy.signal
+import soundfile
 import torch
 from rich.console import Console
 from rich.progress import track as progress_bar
@@ -40,7 +41,7 @@ from ..leaderboards.records import Record
 from ..leaderboards.tables import terminal_table
 from .cochlear_track import CochlearTrack, show_pattern
 from .errors import UserError
-from .evaluation import SHOWN
+from .evaluation import spread
 from .metrics.speech import score_waveform
 from .metrics.stimulation import score_stimulation
 from .metrics.workers import Pending, ScorePool, score_pool
@@ -106,7 +107,7 @@ def _scored(
     pairs: Iterable[Pair], count: int, rate: int, delay: int, track: str, examples: Path
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """A row an item, and what every reader must know of them."""
-    rows, pending, changes = [], [], Counter[str]()
+    rows, pending, changes, kept = [], [], Counter[str](), spread(count)
     with score_pool(count) as pool:
         for number, pair in enumerate(pairs):
             reference, decoded, changed = _signals(pair, rate, delay)
@@ -114,7 +115,7 @@ def _scored(
             begin = _cochlear if track == "cochlear" else _waveform
             wait, show = begin(pair.name, reference, decoded, rate, track, pool)
             pending.append(wait)
-            if number < SHOWN:
+            if number in kept:
                 show(examples)
             rows.append({"item": pair.name, "seconds": len(reference) / rate, **_bytes(pair, len(reference) / rate)})
         rows = [row | wait() for row, wait in zip(rows, pending, strict=True)]
@@ -231,7 +232,9 @@ def _signals(pair: Pair, rate: int, delay: int) -> tuple[np.ndarray, np.ndarray,
     moved = decoded[delay:] if delay >= 0 else np.pad(decoded, (-delay, 0))
     length = len(reference)
     fitted = np.pad(moved[:length], (0, max(0, length - len(moved))))
-    changes = [f"resampled from {own} to {rate} Hz"] * (own != rate)
+    channels = soundfile.info(pair.decoded).channels
+    changes = [f"averaged from {channels} channels to one"] * (channels > 1)
+    changes += [f"resampled from {own} to {rate} Hz"] * (own != rate)
     changes += ["cut or padded to the length of their references"] * (len(decoded) != length)
     return reference, fitted, changes
 

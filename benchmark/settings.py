@@ -24,19 +24,24 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    return settings_of(content, str(path))
+
+
+def settings_of(content: Any, where: str) -> dict[str, Any]:
+    """The settings in a mapping, in the form of read_settings(); `where` it is from begins every complaint."""
     if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold settings like `quantizer: nsvq`, one a line")
+        raise UserError(f"{where}: must hold settings like `quantizer: nsvq`, one a line")
     settings: dict[str, Any] = {"options": {}}
     for key, value in content.items():
         if key in PLAIN_KEYS:
             settings[key] = value
         elif key in GROUPS:
-            name, settings["options"][key] = _group_settings(path, key, value)
+            name, settings["options"][key] = _group_settings(where, key, value)
             settings |= {key: name} if name else {}
         elif key not in DERIVED_KEYS:
             known = [*GROUPS, *PLAIN_KEYS]
             raise UserError(
-                f"{path}: no setting is called {key!r}{nearest(str(key), known)} There are: {', '.join(known)}"
+                f"{where}: no setting is called {key!r}{nearest(str(key), known)} There are: {', '.join(known)}"
             )
     return settings
 
@@ -66,12 +71,12 @@ def read_recipe(name: str, names: Sequence[str] = ()) -> dict[str, Any]:
     return read_settings(known[name])
 
 
-def _group_settings(path: Path, group: str, value: Any) -> tuple[str, dict[str, Any]]:
+def _group_settings(where: str, group: str, value: Any) -> tuple[str, dict[str, Any]]:
     named_group = group not in ("training", "ace")
     if named_group and isinstance(value, str | list):
         return ",".join(map(str, [value] if isinstance(value, str) else value)), {}
     if value is not None and not isinstance(value, dict):
-        raise UserError(f"{path}: {group} must be {'a name or ' * named_group}settings, not {value!r}")
+        raise UserError(f"{where}: {group} must be {'a name or ' * named_group}settings, not {value!r}")
     rest = dict(value or {})
     name = str(rest.pop("name", "")) if named_group else ""
     nested = rest.pop("options", None) or {}

@@ -33,7 +33,11 @@ def log_results(logger: Any, record: Record, folder: Path) -> None:
 
     results: dict[str, Any] = {f"score/{name}": score.mean for name, score in record.scores.items()}
     results |= {f"rate_kbps/{name}": value for name, value in record.rate_kbps.items()}
-    results |= {f"codebook/{name}": record.codebook[name] for name in ("perplexity", "used", "dead", "size")}
+    results |= {
+        f"codebook/{name}": record.codebook[name]
+        for name in ("perplexity", "used", "dead", "size")
+        if name in record.codebook
+    }
     results |= {f"audio/{path.stem}": wandb.Audio(str(path)) for path in sorted((folder / "examples").glob("*.wav"))}
     results |= {f"picture/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / "examples").glob("*.png"))}
     logger.experiment.log(results)

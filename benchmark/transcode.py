@@ -113,7 +113,10 @@ def decode(source: Path, target: Path, run: Path) -> list[str]:
 def load(run: Path) -> Model:
     """The model of a run's folder. UserError where there is none."""
     if not (run / MODEL).is_file():
-        raise UserError(f"--run {shown(run)}: holds no {MODEL}; name the folder of a finished run, such as runs/NAME")
+        raise UserError(
+            f"--run {shown(run)}: holds no {MODEL}; name the folder of a finished run of a trained codec, "
+            "such as runs/NAME"
+        )
     try:
         spec = Spec.from_yaml((run / SPEC).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # UserError and UnicodeDecodeError are ValueErrors

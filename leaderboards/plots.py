@@ -35,7 +35,7 @@ def electrodogram(
     if before.ndim != 2 or before.shape != after.shape or before.size == 0:
         raise ValueError(f"two patterns of one shape (bands, frames) are wanted; got {before.shape} and {after.shape}")
     frames = before.shape[1]
-    figure = _figure(float(np.clip(frames / DPI, 9, 24)), 8.4)
+    figure = new_figure(float(np.clip(frames / DPI, 9, 24)), 8.4)
     axes = figure.subplots(3, 1, sharex=True, sharey=True)
     extent = (0.0, frames / frame_rate, 0.0, float(len(before)))
     top = max(1.0, float(np.nanmax(before, initial=0)), float(np.nanmax(after, initial=0)))
@@ -47,7 +47,7 @@ def electrodogram(
     _changes(figure, axes[2], before, after, extent)
     axes[2].set_xlabel("time (s)")
     figure.suptitle(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def spectrograms(reference: ArrayLike, decoded: ArrayLike, sample_rate: int, path: Path | str, title: str = "") -> None:
@@ -59,7 +59,7 @@ def spectrograms(reference: ArrayLike, decoded: ArrayLike, sample_rate: int, pat
     if before.ndim != 1 or before.shape != after.shape or len(before) < SPECTRUM:
         raise ValueError(f"two waveforms of one length are wanted; got {before.shape} and {after.shape}")
     seconds = len(before) / sample_rate
-    figure = _figure(float(np.clip(2 * seconds, 7, 24)), 6.8)
+    figure = new_figure(float(np.clip(2 * seconds, 7, 24)), 6.8)
     axes = figure.subplots(3, 1, sharex=True, height_ratios=[1, 2, 2])
     for waveform, name, style in ((before, "reference", "0.6"), (after, "decoded", "C0")):
         axes[0].plot(np.arange(len(before)) / sample_rate, waveform, color=style, linewidth=0.4, label=name)
@@ -75,7 +75,7 @@ def spectrograms(reference: ArrayLike, decoded: ArrayLike, sample_rate: int, pat
     figure.colorbar(axes[1].images[0], ax=axes[1:], label="level (dB)", pad=0.01, aspect=30)
     axes[2].set_xlabel("time (s)")
     figure.suptitle(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def rate_score(records: Iterable[Record], path: Path | str, metric: str = "vstoi") -> None:
@@ -88,7 +88,7 @@ def rate_score(records: Iterable[Record], path: Path | str, metric: str = "vstoi
     shown = [row for row in shown if np.isfinite(row.scores[metric].mean)]
     if not shown:
         raise ValueError(f"no record has both {metric} and a measured rate")
-    figure = _figure(7.0, 4.6)
+    figure = new_figure(7.0, 4.6)
     axis = figure.subplots()
     _curves(axis, shown, metric)
     _uncoded(axis, shown, metric)
@@ -100,7 +100,7 @@ def rate_score(records: Iterable[Record], path: Path | str, metric: str = "vstoi
     )
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def training_curve(steps: Sequence[int], validation_loss: ArrayLike, path: Path | str) -> None:
@@ -111,7 +111,7 @@ def training_curve(steps: Sequence[int], validation_loss: ArrayLike, path: Path 
     loss = np.asarray(validation_loss, dtype=np.float64)
     if len(steps) != len(loss) or len(loss) == 0:
         raise ValueError(f"{len(steps)} steps and {len(loss)} validation losses do not make a curve")
-    figure = _figure(6.0, 3.6)
+    figure = new_figure(6.0, 3.6)
     axis = figure.subplots()
     axis.plot(steps, loss, marker="." if len(loss) < 100 else "", color="C0")
     best = int(np.argmin(np.where(np.isfinite(loss), loss, np.inf)))
@@ -120,7 +120,7 @@ def training_curve(steps: Sequence[int], validation_loss: ArrayLike, path: Path 
     axis.set_ylabel("validation loss")
     axis.grid(alpha=0.25)
     axis.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def masking(
@@ -140,7 +140,7 @@ def masking(
     if len({np.shape(array) for array in arrays}) > 1 or np.ndim(frequencies) != 1 or not np.size(frequencies):
         raise ValueError("six arrays of one length are wanted, a number for every bin")
     bins, levels, tones, noises, mask, hearing = (np.asarray(array, dtype=np.float64) for array in arrays)
-    figure = _figure(8.0, 4.6)
+    figure = new_figure(8.0, 4.6)
     axis = figure.subplots()
     kilohertz = bins / 1000
     above = {"where": levels > mask, "interpolate": True}
@@ -158,7 +158,7 @@ def masking(
     axis.set_ylabel("sound pressure level (dB)")
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize="small", ncols=2)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _powers(waveform: NDArray) -> NDArray:
@@ -249,13 +249,15 @@ def _as_grid(extent: tuple[float, ...]) -> dict[str, Any]:
     return {"origin": "lower", "aspect": "auto", "interpolation": "nearest", "extent": extent}
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty picture, width and height in inches."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, path: Path | str) -> None:
+def save_figure(figure: Figure, path: Path | str) -> None:
+    """Write a picture as PNG. RecordError where it cannot be written."""
     try:
         figure.savefig(path, format="png")
     except OSError as error:

@@ -19,6 +19,7 @@ TRACKS = {  # the metrics a track shows; it is sorted by the first
 }
 PLACES = ("root", "download", "mirror")  # options of the data that say where it lies, not what it is
 UNKNOWN = "–"
+NONE = "none"  # the quantizer of a codec that has none; its rows are told apart by their codecs
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _told_apart(same: list[Row]) -> list[Row]:
     """Rows of one section whose names say the options in which they differ; other differences become marks."""
     flat = [flattened(row.spec) for row in same]
     for part, further in (("quantizer", "bitrate"), ("codec", None)):
-        names = [getattr(row, part) for row in same]
+        names = [own if (own := getattr(row, part)) != NONE else f"{own} {row.codec}" for row in same]
         said = _differences(flat, names, lambda key, part=part, also=further: key == also or key.startswith(f"{part}."))
         same = [replace(row, **{part: " ".join([getattr(row, part), *d])}) for row, d in zip(same, said, strict=True)]
     labels = [f"{row.quantizer}\n{row.codec}" for row in same]

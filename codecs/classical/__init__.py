@@ -1,0 +1,1 @@
+"""Codecs with nothing to train, as references: the standards of speech and audio, and the uncoded signal."""

@@ -1,0 +1,458 @@
+"""Codecs with nothing to train: their bytes, their lag, published behaviour, and runs like those of any other codec."""
+
+import ctypes.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from codecbench.benchmark.cli import main
+from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.grid import make_specs
+from codecbench.benchmark.metrics.intelligibility import stoi, vstoi
+from codecbench.benchmark.plugins import found, lookup, presets
+from codecbench.benchmark.run import run
+from codecbench.codecs.classical import amrwb, electrocodec, opus
+from codecbench.codecs.classical.amrwb import AMRWB
+from codecbench.codecs.classical.base import ClassicalCodec
+from codecbench.codecs.classical.checks import run_checks
+from codecbench.codecs.classical.electrocodec import Electrocodec
+from codecbench.codecs.classical.ffmpeg import decode_packets, encode_packets, sixteen_bit
+from codecbench.codecs.classical.g722 import G722
+from codecbench.codecs.classical.mp3 import MP3
+from codecbench.codecs.classical.opus import Opus
+from codecbench.codecs.classical.uncoded import Uncoded
+from codecbench.datamodules.base import resample
+from codecbench.datamodules.cochlear.ace import AceConfig, ace
+from codecbench.datamodules.demo import Demo
+from codecbench.datamodules.folder import Folder
+from codecbench.leaderboards import records
+from codecbench.leaderboards.tables import sections
+from scipy.signal import correlate
+
+RATE = 16_000
+LIBRARY = os.environ.get("CODECBENCH_AMRWB") or ctypes.util.find_library("vo-amrwbenc")
+NAMES = sorted({*found("baselines"), *presets("baselines")} - {"amrwb"})
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    """14 s of four voices."""
+    return np.concatenate([Demo().load(item) for item in Demo().items("test")[::8]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short test utterances, and what a trained codec needs besides."""
+    root = tmp_path_factory.mktemp("speech")
+    for split, count in (("train", 2), ("validation", 1), ("test", 2)):
+        for item in Demo().items(split)[:count]:
+            place = root / split / f"{split} voice"
+            place.mkdir(parents=True, exist_ok=True)
+            waveform, rate = soundfile.read(item.path, stop=RATE)
+            soundfile.write(place / item.path.name, waveform, rate)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODECBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def coded(codec: ClassicalCodec, signal: np.ndarray, rate: float = RATE) -> tuple[np.ndarray, float]:
+    """The decoded signal and the kbit/s of its payload."""
+    payload = codec.encode(signal, rate)
+    length = signal.shape[-1]
+    return codec.decode(payload, length, rate), 8 * len(payload) * rate / length / 1000
+
+
+def snr(signal: np.ndarray, decoded: np.ndarray) -> float:
+    return float(10 * np.log10(np.square(signal).sum() / np.square(signal - decoded).sum()))
+
+
+# -- the codecs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_one_keeps_the_contract(name: str) -> None:
+    cls, options = lookup("codecs", name)
+    assert [each for each in run_checks(lambda: cls(**options)) if not each.passed] == []
+
+
+MEASURED = [  # preset, kbit/s asked; got, SNR, STOI of 21 s of synthetic speech by FFmpeg's own tools, with libopus 1.6
+    ("opus-5ms", 16, 16.0, -2.0, 0.780),
+    ("opus-5ms", 24, 25.6, 5.4, 0.891),
+    ("opus-5ms", 64, 64.0, 21.3, 0.995),
+    ("opus-7.5ms", 16, 16.0, 5.6, 0.917),
+    ("opus-7.5ms", 32, 32.0, 13.7, 0.980),
+    ("opus-7.5ms", 64, 64.0, 23.3, 0.998),
+    ("g722", 48, 48.0, 21.3, 0.981),
+    ("g722", 64, 64.0, 25.8, 0.998),
+    ("mp3", 16, 16.1, 13.4, 0.976),
+    ("mp3", 64, 64.4, 23.6, 1.000),
+]
+
+
+@pytest.mark.parametrize(("name", "bitrate", "kbps", "noise", "intelligible"), MEASURED)
+def test_rates_and_quality_are_those_of_the_codecs(
+    name: str, bitrate: float, kbps: float, noise: float, intelligible: float, speech: np.ndarray
+) -> None:
+    cls, options = lookup("codecs", name)
+    decoded, measured = coded(cls(bitrate, **options), speech)
+    assert measured == pytest.approx(kbps, rel=0.003)
+    assert snr(speech, decoded) == pytest.approx(noise, abs=1.3)
+    pair = (torch.from_numpy(signal)[None] for signal in (speech, decoded))
+    assert float(stoi(*pair, RATE)) == pytest.approx(intelligible, abs=0.022)
+
+
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+@pytest.mark.parametrize("codec", [Opus(64.0), Opus(24.0, "voip", 20.0), MP3(64.0)])
+def test_nothing_is_late(codec: ClassicalCodec, rate: int, speech: np.ndarray) -> None:
+    sound = resample(speech[: 4 * RATE], RATE, rate).astype(np.float32)
+    decoded, kbps = coded(codec, sound, rate)
+    lag = int(correlate(decoded, sound, method="fft").argmax()) - len(sound) + 1
+    assert abs(lag) <= (codec.bitrate == 24) and kbps == pytest.approx(codec.bitrate, rel=0.03)
+
+
+def test_latencies() -> None:
+    milliseconds = {"opus-5ms": 5, "opus-7.5ms": 7.5, "opus-20ms": 26.5, "g722": 1.5, "amrwb": 25.9375}
+    for name, expected in milliseconds.items():
+        cls, options = lookup("codecs", name)
+        assert 1000 * cls(**options).latency_s(RATE) == pytest.approx(expected)
+    assert MP3().latency_s(RATE) == pytest.approx((576 + 1105) / RATE)
+
+
+def test_variable_rate_says_how_long_packets_are(speech: np.ndarray) -> None:
+    packets = [bytes([n % 251]) * n for n in (1, 251, 252, 255, 256, 1275)]
+    framed = b"".join(opus._length(packet) + packet for packet in packets)
+    lengths = [b"\x01", b"\xfb", b"\xfc\x00", b"\xff\x00", b"\xfc\x01", b"\xff\xff"]  # RFC 6716, section 3.2.1
+    assert [opus._length(packet) for packet in packets] == lengths and opus._delimited(framed) == packets
+    variable = Opus(16.0, "voip", 20.0, vbr=True)
+    constant = Opus(16.0, "voip", 20.0)
+    sound = speech[: 3 * RATE]
+    assert coded(variable, sound)[1] != coded(constant, sound)[1] and snr(sound, coded(variable, sound)[0]) > 6
+
+
+def test_g722_leaves_out_only_what_the_decoder_does_not_look_at(speech: np.ndarray) -> None:
+    sound = speech[:RATE]
+    whole = encode_packets("g722", np.pad(sixteen_bit(sound), (0, 22)), RATE)
+    expected = decode_packets("g722", whole, RATE, {"bits_per_codeword": "6"})[22 : 22 + RATE]
+    codec = G722(48.0)
+    payload = codec.encode(sound, RATE)
+    assert len(payload) == -(-(RATE + 22) // 2 * 6 // 8) and np.array_equal(codec.decode(payload, RATE, RATE), expected)
+
+
+def test_pcm_and_patterns_are_kept_uncoded(speech: np.ndarray) -> None:
+    decoded, kbps = coded(Uncoded(), np.clip(speech, -0.99, 0.99))
+    assert np.abs(decoded - np.clip(speech, -0.99, 0.99)).max() <= 0.5 / 32768 + 1e-7 and kbps == 256
+    pattern, config = pattern_of(speech[:RATE]), AceConfig()
+    kept, kbps = coded(Uncoded(track="cochlear"), pattern, config.frame_rate)
+    assert np.array_equal(kept, pattern) and kbps == pytest.approx(22 * 32 * 16 / 18)
+
+
+# -- AMR-WB ----------------------------------------------------------------------------------------------------------
+
+
+def test_amrwb_frames_are_packed_without_gaps_and_decode() -> None:
+    for mode, bits in enumerate(amrwb.BITS):
+        codec = AMRWB(AMRWB.bitrates[mode])
+        payload = np.random.default_rng(mode).bytes(8 * bits // 8)  # eight frames of anything are a signal
+        packets = amrwb.unpack(payload, mode)
+        assert [len(packet) for packet in packets] == 8 * [1 + -(-bits // 8)] and amrwb.pack(packets, mode) == payload
+        assert codec.decode(payload, 2000, RATE).shape == (2000,)
+        assert codec.bitrate == pytest.approx(bits * 50 / 1000)
+
+
+STUB = r"""
+#include <string.h>
+static const int sizes[] = {18, 24, 33, 37, 41, 47, 51, 59, 61};
+void *E_IF_init(void) { static int state = 7; return &state; }
+int E_IF_encode(void *state, int mode, const short *speech, unsigned char *out, int dtx)
+{ if (*(int *)state != 7 || dtx) return -1; out[0] = mode << 3 | 4; memcpy(out + 1, speech, sizes[mode] - 1);
+  return sizes[mode]; }
+void E_IF_exit(void *state) {}
+"""
+
+
+def test_amrwb_hands_every_frame_to_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's interface with a stand-in behind it, which copies the first samples: it says nothing of quality."""
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("no C compiler")
+    (tmp_path / "stub.c").write_text(STUB)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "stub.so", tmp_path / "stub.c"], check=True)
+    monkeypatch.setenv(amrwb.VARIABLE, str(tmp_path / "stub.so"))
+    sound = (np.arange(1, 961) / 32768).astype(np.float32)
+    packets = amrwb.unpack(AMRWB(23.85).encode(sound, RATE), 8)
+    assert len(packets) == -(-(960 + 95) // 320)
+    for number, packet in enumerate(packets[:3]):
+        assert packet[0] == 8 << 3 | 4
+        assert np.array_equal(np.frombuffer(packet[1:59], "<i2"), np.arange(1, 30) + 320 * number)
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="libvo-amrwbenc is not installed; set CODECBENCH_AMRWB to its path")
+def test_amrwb_by_the_library(speech: np.ndarray) -> None:
+    for bitrate, noise, intelligible in ((6.6, 7.3, 0.920), (12.65, 10, 0.971), (23.85, 11.4, 0.988)):
+        decoded, kbps = coded(AMRWB(bitrate), speech)
+        pair = (torch.from_numpy(signal)[None] for signal in (speech, decoded))
+        assert kbps == pytest.approx(bitrate, rel=0.005) and snr(speech, decoded) == pytest.approx(noise, abs=2)
+        assert float(stoi(*pair, RATE)) == pytest.approx(intelligible, abs=0.03)
+
+
+def test_amrwb_without_its_library_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    monkeypatch.delenv(amrwb.VARIABLE, raising=False)
+    amrwb._library.cache_clear()
+    assert main(["check", "--codec", "amrwb"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "libvo-amrwbenc0" in error and amrwb.VARIABLE in error
+    other = ctypes.util.find_library("m") or "libm.so.6"
+    for path in ("/nowhere.so", other):
+        monkeypatch.setenv(amrwb.VARIABLE, path)
+        with pytest.raises(ValueError, match=r"is no libvo-amrwbenc \(.*set CODECBENCH_AMRWB"):
+            AMRWB().check(RATE)
+
+
+# -- Electrocodec ----------------------------------------------------------------------------------------------------
+
+
+def pattern_of(waveform: np.ndarray, config: AceConfig = AceConfig()) -> np.ndarray:  # noqa: B008
+    return ace(torch.from_numpy(waveform)[None], config)[0].numpy()
+
+
+ELSEWHERE = """
+import sys
+from codecbench.codecs.classical.electrocodec import Electrocodec
+bits, frames = map(int, sys.argv[1:])
+sys.stdout.buffer.write(Electrocodec(bits=bits).decode(sys.stdin.buffer.read(), frames, 888.9).tobytes())
+"""
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_electrocodec_decodes_in_another_process_to_what_the_encoder_followed(bits: Any, speech: np.ndarray) -> None:
+    pattern = pattern_of(speech[: 2 * RATE])
+    frames = pattern.shape[1]
+    followed = electrocodec.walk(lambda context, meant: meant, bits, frames, pattern.T.tolist())
+    payload = Electrocodec(bits=bits).encode(pattern, 888.9)
+    command = [sys.executable, "-c", ELSEWHERE, str(bits), str(frames)]
+    answer = subprocess.run(command, input=payload, capture_output=True, check=True, timeout=120).stdout
+    decoded = np.frombuffer(answer, np.float32).reshape(22, frames)
+    assert np.array_equal(decoded, np.array(followed, np.float32).T)
+    assert np.array_equal(decoded >= 0, pattern >= 0) and (decoded[decoded < 0] == np.float32(-0.1)).all()
+    error = np.abs(decoded - pattern)[pattern >= 0]
+    assert np.sqrt(np.square(error).mean()) < {2: 0.06, 3: 0.035}[bits]
+
+
+def test_electrocodec_by_hand() -> None:
+    """One frame, bands 1 and 3 at .56 and .9 after a prediction of .5: .06 is nearest .05, .4 nearest .2."""
+    pattern = np.full((22, 1), -0.1, np.float32)
+    pattern[0], pattern[2] = 0.56, 0.9
+    decoded, _ = coded(Electrocodec(bits=2), pattern, 888.9)
+    assert decoded[[0, 2], 0] == pytest.approx([0.55, 0.7])
+    counts = electrocodec.Counts(2)
+    assert counts.probability(5) == 1 / 2
+    for decision in (1, 0, 1):
+        counts.add(5, decision)
+    assert counts.probability(5) == (2 + 1 / 2) / (3 + 1)  # Krichevsky & Trofimov
+
+
+FIRST_RESIDUALS = {2: (-0.18, -0.04, 0.04, 0.18), 3: (-0.45, -0.2, -0.08, -0.02, 0.02, 0.08, 0.2, 0.45)}
+
+
+@pytest.mark.parametrize(("bits", "kbps", "pulses"), [(2, 10.16, 4.38), (3, 12.43, 4.38)])
+def test_electrocodec_spends_what_its_model_predicts(
+    bits: Any, kbps: float, pulses: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against an ideal coder on other synthetic speech: bits per pulse, for there are more or fewer of them."""
+    monkeypatch.setattr(electrocodec, "RESIDUALS", FIRST_RESIDUALS)
+    config = AceConfig(gain_db=10, pre_emphasis=False)
+    spent = stimulated = 0
+    for item in Demo().items("test")[::8]:
+        pattern = pattern_of(Demo().load(item), config)
+        spent += 8 * len(Electrocodec(bits=bits).encode(pattern, config.frame_rate))
+        stimulated += int((pattern >= 0).sum())
+    assert spent / stimulated == pytest.approx(1000 * kbps / config.frame_rate / pulses, rel=0.02)
+
+
+def test_electrocodec_wastes_nothing_on_its_coder(speech: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern, odds = pattern_of(speech[:RATE]), []
+    add = electrocodec.Counts.add
+
+    def noted(self: electrocodec.Counts, context: int, decision: int) -> None:
+        probability = self.probability(context)
+        odds.append(probability if decision else 1 - probability)
+        add(self, context, decision)
+
+    monkeypatch.setattr(electrocodec.Counts, "add", noted)
+    payload = Electrocodec(bits=3).encode(pattern, 888.9)
+    ideal = -np.log2(odds).sum()
+    assert 0 <= 8 * len(payload) - ideal < 64
+
+
+# -- runs ------------------------------------------------------------------------------------------------------------
+
+
+def benchmark(folder: Path, runs: Path, *words: str) -> int:
+    place = ["--data", "folder", "--data.root", str(folder), "--output-dir", str(runs), "--quiet"]
+    return main(["run", *words, *place])
+
+
+TRAINING = ["--training.steps", "2", "--training.validate_every", "2", "--training.batch_size", "2"]
+
+
+def test_one_grid_of_trained_and_other_codecs(folder: Path, tmp_path: Path, capsys) -> None:
+    words = ["--codec", "opus-5ms,frae,g722:bitrate=48,electrocodec-2bit", "--quantizer", "nsvq", *TRAINING]
+    assert benchmark(folder, tmp_path, *words) == 0
+    made = {record.spec["codec"]["name"]: record for record in records.find(tmp_path)}
+    assert set(made) == {"opus-5ms", "frae", "g722", "electrocodec-2bit"}
+    assert {record.track for record in made.values()} == {"cochlear"}
+    one, trained = made["opus-5ms"], made["frae"]
+    assert one.scores.keys() == trained.scores.keys() and one.spec["quantizer"] == {"name": "none", "options": {}}
+    assert one.scores["vstoi_uncoded"] == trained.scores["vstoi_uncoded"]
+    assert one.rate_kbps["target"] == one.rate_kbps["nominal"] == 24 and made["g722"].rate_kbps["target"] == 48
+    assert made["g722"].rate_kbps["measured"] == pytest.approx(48.2, abs=0.2) and one.rate_kbps["missed"]
+    assert (
+        one.complexity["latency_s"] == pytest.approx(0.005) and made["electrocodec-2bit"].complexity["latency_s"] == 0
+    )
+    assert "reconstruction" in "".join(made["electrocodec-2bit"].notes)
+    place = tmp_path / one.name
+    rows = records.read_items(place / "items.csv")
+    sizes = {path.stem: path.stat().st_size for path in (place / "bitstreams").iterdir()}
+    assert {row["item"]: row["bytes"] for row in rows} == sizes
+    bits = 8 * sum(sizes.values())
+    assert one.rate_kbps["measured"] == pytest.approx(bits / sum(row["seconds"] for row in rows) / 1000)
+    (section,) = sections(records.find(tmp_path))
+    assert sorted(cells[1] for cells in section.cells) == sorted(made)
+    before = (place / "record.json").stat().st_mtime_ns
+    training = {"steps": 2, "validate_every": 2, "batch_size": 2}
+    options = {"data": "folder", "data_options": {"root": str(folder)}, "training": training}
+    again = run("nsvq", ["frae", "opus-5ms"], output_dir=tmp_path, quiet=True, **options)
+    assert again[1].hash == one.hash and (place / "record.json").stat().st_mtime_ns == before
+
+
+def test_waveforms_go_to_the_speech_track_and_a_spec_is_a_config(folder: Path, tmp_path: Path, capsys) -> None:
+    assert benchmark(folder, tmp_path, "--codec", "opus-7.5ms", "--bitrate", "16,32") == 0
+    low, high = sorted(records.find(tmp_path), key=lambda record: record.rate_kbps["target"])
+    assert low.track == high.track == "speech" and low.scores["estoi"].mean < high.scores["estoi"].mean
+    assert low.scores["snr"].mean > 0 and {"pesq_wb", "visqol", "vstoi"} <= low.scores.keys()
+    assert not low.training and low.seconds["train"] == 0
+    labels = [[cells[0].split("\n")[-1], cells[1]] for cells in sections([low, high])[0].cells]
+    assert sorted(labels) == [["bitrate=16.0", "opus-7.5ms"], ["bitrate=32.0", "opus-7.5ms"]]
+    before = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("record.json"))
+    assert main(["run", "--config", str(tmp_path / low.name / "spec.yaml"), "--output-dir", str(tmp_path)]) == 0
+    assert "finished before" in " ".join(capsys.readouterr().out.split())
+    assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")) == before
+
+
+def test_what_is_heard_is_coded_and_the_clean_reference_is_scored_against(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Folder.load
+
+    def noisy(self: Folder, item: Any) -> np.ndarray:
+        clean = load(self, item)
+        return clean + 0.05 * np.random.default_rng(0).standard_normal(len(clean)).astype(np.float32)
+
+    monkeypatch.setattr(Folder, "load", noisy)
+    monkeypatch.setattr(Folder, "reference", load)
+    monkeypatch.setattr(Folder, "conditions", lambda self, item: {"snr_db": 1.0})
+    corpus = Folder(str(folder))
+    record = run(codec="uncoded", codec_options={"track": "cochlear"}, data="folder",
+                 data_options={"root": str(folder)}, output_dir=tmp_path, quiet=True)  # fmt: skip
+    pairs = [[torch.from_numpy(each(corpus, item))[None] for each in (noisy, load)] for item in corpus.items("test")]
+    expected = [float(vstoi(ace(heard), clean, AceConfig())) for heard, clean in pairs]
+    assert record.scores["vstoi"].mean == pytest.approx(np.mean(expected), abs=1e-5)
+    assert [row["snr_db"] for row in records.read_items(tmp_path / record.name / "items.csv")] == [1.0, 1.0]
+
+
+def tracks(codec: str, **options: Any) -> list[str]:
+    return [s.codec.options["track"] for s in make_specs(codec=codec, **options) if "track" in s.codec.options]
+
+
+def test_baselines_go_where_the_others_are() -> None:
+    assert tracks("opus") == tracks("opus,g722")[:1] == ["speech"]
+    assert tracks("frae,opus") == tracks("electrocodec,opus")[1:] == ["cochlear"]
+    assert tracks("frae,seanet-small,opus") == ["cochlear", "speech"] and tracks("seanet-small,opus") == ["speech"]
+    assert tracks("frae,opus:track=speech") == ["speech"] and tracks("opus", codec_options={"track": "cochlear"}) == [
+        "cochlear"
+    ]
+    assert tracks("frae,electrocodec,uncoded") == ["cochlear", "cochlear"]
+
+
+def test_rates_are_those_of_each_codec() -> None:
+    def asked(codec: str, bitrate: Any = None) -> list[float | None]:
+        return [spec.bitrate for spec in make_specs(codec=codec, bitrate=bitrate)]
+
+    assert asked("opus,g722,mp3,electrocodec") == [24, 64, 32, None]
+    assert asked("opus", "16,24") == [16, 24] and asked("opus,electrocodec", "16,24") == [16, 24, None]
+    assert asked("opus,g722:bitrate=[48,64]", "6.5") == [6.5, 48, 64]
+    assert [spec.seed for spec in make_specs(codec="opus", seed="1,2")] == [0]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--codec g722 --bitrate 16", "g722 has no 16 kbit/s; it has 48, 56, 64 kbit/s"),
+        ("--codec g722,opus --bitrate 16", "g722 has no 16 kbit/s; it has 48, 56, 64 kbit/s; g722:bitrate=KBPS gives"),
+        ("--codec opus-5ms --bitrate 5", "opus-5ms has no 5 kbit/s; it has every one from 6 to 64 kbit/s"),
+        ("--codec electrocodec --bitrate 12", "its rate follows from the signal and its options; leave --bitrate out"),
+        ("--codec mp3 --bitrate 320", "mp3: has no 320 kbit/s at 16000 Hz; there it has 8, 16, 24, 32"),
+        ("--codec opus --codec.frame_ms 7", "opus: frame_ms=7 is no length of its frames; write 2.5, 5, 10 or 20"),
+        ("--codec opus-5ms --codec.frame_ms 5", "opus-5ms stands for frame_ms=2.5"),
+        ("--codec opus --codec.application music", "must be one of ['lowdelay', 'voip']"),
+        ("--codec opus --quantizer nsvq", "opus has no quantizer and is not trained; leave --quantizer out"),
+        ("--codec opus --training.steps 5", "opus has no quantizer and is not trained; leave --training out"),
+        ("--codec electrocodec --codec.track speech", "cannot be scored on the track 'speech'"),
+        ("--codec opus --codec.track audio", "'audio'; there are, with these data: cochlear, speech"),
+        ("--codec opus --codec.track film", "no track 'film'"),
+        ("--codec opsu", "no codec is called 'opsu'; did you mean opus?"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(words: str, line: str, folder: Path, tmp_path: Path, capsys) -> None:
+    assert benchmark(folder, tmp_path, *words.split()) == 2
+    error = capsys.readouterr().err
+    assert line in error and error.count("\n") == 1 and not list(tmp_path.rglob("*.cbs"))
+
+
+def test_data_without_sound_or_at_another_rate_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="opus needs speech or music, toy holds vector"):
+        run(codec="opus", data="toy", output_dir=tmp_path, quiet=True)
+    for codec in (G722(), AMRWB()):
+        with pytest.raises(ValueError, match="takes sound at 16000 Hz, not at 44100 Hz; choose other data"):
+            codec.check(44_100)
+    MP3(320.0).check(44_100)
+
+
+def test_trained_codecs_are_listed_apart(capsys) -> None:
+    assert not {"opus", "g722", "base", "ffmpeg", "checks"} & found("codecs").keys()
+    assert set(found("baselines")) == {"amrwb", "electrocodec", "g722", "mp3", "opus", "uncoded"}
+    assert main(["ls", "codecs"]) == 0
+    _, _, after = capsys.readouterr().out.partition("codecs with nothing to train")
+    assert all(name in after for name in found("baselines")) and "frae" not in after and "opus-7.5ms" in after
+
+
+def test_a_class_of_ones_own_is_a_codec_like_the_built_in_ones(folder: Path, tmp_path: Path) -> None:
+    class Halved(ClassicalCodec):
+        """Eight bits a sample."""
+
+        def __init__(self, bitrate: float | None = None, track: Any = None) -> None:
+            super().__init__(bitrate, track)
+
+        def encode(self, signal: np.ndarray, rate: float) -> bytes:
+            return np.clip(np.round(signal * 128), -128, 127).astype(np.int8).tobytes()
+
+        def decode(self, payload: bytes, length: int, rate: float) -> np.ndarray:
+            return np.frombuffer(payload, np.int8).astype(np.float32) / 128
+
+        def latency_s(self, rate: float) -> float:
+            return 0.0
+
+    options: dict[str, Any] = {"data": "folder", "data_options": {"root": str(folder)}, "quiet": True}
+    record = run(codec=Halved, output_dir=tmp_path, **options)
+    assert record.track == "speech" and record.rate_kbps["payload"] == pytest.approx(128)
+    assert record.scores["snr"].mean > 15
