@@ -27,7 +27,7 @@ from .cochlear_track import CochlearTrack
 from .domains import domain_of, signal_rate, track_of
 from .errors import UserError
 from .plugins import nearest
-from .run import _steady, make_codec
+from .run import make_codec, steady
 from .search_space import Space, overlay, probes, stages_of
 from .spec import Spec, build_corpus
 from .staged import train_as_asked
@@ -140,7 +140,7 @@ def attempt(spec: Spec, values: Mapping[str, Any], aim: Aim, report: Report) -> 
 
 def evaluate(spec: Spec, aim: Aim, report: Report) -> float:
     """The score of one trial, higher is better. PrunedError where `report` ends it, UserError where it cannot be."""
-    with _steady(spec.seed), tempfile.TemporaryDirectory(prefix="tune-") as folder:
+    with steady(spec.seed), tempfile.TemporaryDirectory(prefix="tune-") as folder:
         track, codec = track_of(spec), make_codec(spec, signal_rate(spec))
         if aim.objective == "pattern":
             track = one_pattern(track, aim.item)

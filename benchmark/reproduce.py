@@ -7,12 +7,11 @@ A run that fails is reported and does not stop the rest. The report needs record
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import track as progress_bar
 from rich.table import Table
 
 from ..leaderboards import records
@@ -24,7 +23,7 @@ from .errors import UserError
 from .grid import make_specs
 from .judging import Result, Rows
 from .plugins import nearest
-from .run import run_one
+from .run import run_one, watched_on
 from .spec import Spec, build_corpus
 from .stages import parse_stages, written
 from .train_scores import TRAIN_ITEMS, score_on_train
@@ -170,7 +169,7 @@ def _run_all(
     failed: dict[str, str] = {}
     _make(folder)
     _forget_other_data(folder / RUNS, plan, output_dir)
-    watched = _watched(console)
+    watched = watched_on(console)
     for number, (label, spec, on_train) in enumerate(plan.runs, 1):
         place, begin = output_dir / spec.name, time.monotonic()
         finished = place / records.RECORD_FILE
@@ -283,10 +282,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecordError(f"{folder}: cannot be made ({error.strerror}); choose another --output-dir") from error
-
-
-def _watched(console: Console) -> Any:
-    def watched(what: Iterable[Any], description: str) -> Iterable[Any]:
-        return progress_bar(what, description=description, console=console, transient=True)
-
-    return watched

@@ -96,14 +96,14 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
         return records.read(finished)
     _writable(folder)
     if is_classical(spec.codec.name):
-        with _alone(folder), _steady(spec.seed):
+        with _alone(folder), steady(spec.seed):
             if force:
                 _empty(folder)
             records.write_whole(folder / SPEC, spec.to_yaml())
-            return run_baseline(spec, folder, wandb, _watched(console))
+            return run_baseline(spec, folder, wandb, watched_on(console))
     codec = make_codec(spec, signal_rate(spec))
-    with _alone(folder), _steady(spec.seed):
-        track = track_of(spec, _watched(console))
+    with _alone(folder), steady(spec.seed):
+        track = track_of(spec, watched_on(console))
         if codec.leading != track.leading:
             raise UserError(
                 f"{spec.codec.name} codes signals of {codec.leading} bands, {spec.data.name} has {track.leading}"
@@ -114,7 +114,7 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
         logger = wandb_logger(wandb, folder, spec)
         trained = _trained(spec, track, folder, logger, console)
         codec = trained.codec
-        evaluation = evaluate(load_model(folder, spec), codec, track, folder, spec.coder, _watched(console))
+        evaluation = evaluate(load_model(folder, spec), codec, track, folder, spec.coder, watched_on(console))
     training = _training_summary(trained, spec, folder)
     if spec.bitrate is not None:
         training["rate_search"] = [trial._asdict() for trial in read_search(folder)]
@@ -260,7 +260,7 @@ def _training_summary(trained: Trained, spec: Spec, folder: Path) -> dict[str, A
 
 
 @contextlib.contextmanager
-def _steady(seed: int) -> Iterator[None]:
+def steady(seed: int) -> Iterator[None]:
     """One thread (tiny matrices: two are slower), one seed, and Lightning's advice on other products left out."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -298,7 +298,9 @@ def _empty(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _watched(console: Console) -> Any:
+def watched_on(console: Console) -> Any:
+    """A progress bar on this console around what is being worked through."""
+
     def watched(what: Iterable[Any], description: str) -> Iterable[Any]:
         return progress_bar(what, description=description, console=console, transient=True)
 

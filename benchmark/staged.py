@@ -87,7 +87,7 @@ def train_as_asked(
 def ascended(reports: list[dict[str, Any]]) -> bool:
     """Whether the last stage that ascends VSTOI had come to rest: its last quarter gained less than FLAT_VSTOI."""
     curves = [report["vstoi"] for report in reports if "vstoi" in report]
-    if not curves:
+    if not curves or len(curves[-1]) < 4:
         return False
     *_, earlier, _, last = [point[1] for point in curves[-1]]
     return abs(last - earlier) < FLAT_VSTOI

@@ -24,7 +24,7 @@ from ..codecs.base import Codec
 from .errors import UserError
 from .objectives import Aim, Outcome, Report, attempt, check_aim, prepare
 from .plugins import lookup
-from .run import _watched
+from .run import watched_on
 from .search_space import default_space, make_space, overlay, read_space, staged_as_published
 from .spec import Spec
 from .studies import SECONDS, Search, opened
@@ -50,7 +50,7 @@ def tune(specs: Sequence[Spec], asked: Namespace, command: str, console: Console
         "run": spec.recorded(),
     }
     with opened(asked.study, settings, space, spec.seed, asked.pruner) as search:
-        scored_by = prepare(spec, aim, _watched(console))
+        scored_by = prepare(spec, aim, watched_on(console))
         console.print(f"[bold]{spec.codec.name}[/]: {len(space)} options; {scored_by}", highlight=False, soft_wrap=True)
         if asked.workers > 1:
             console.print(
