@@ -118,12 +118,14 @@ def estimate(
 
 
 def within(row: Mapping[str, Any], subset: Mapping[str, Any]) -> bool:
-    """Whether an item is in a subset. NotTestedError: it says nothing of that condition."""
+    """Whether an item is in a subset. NotTestedError: it says nothing of that condition, or no number."""
     for column, limits in subset.items():
         if column not in row:
             raise NotTestedError(f"the items have no {column}")
         value = row[column]
         if isinstance(limits, Mapping):
+            if isinstance(value, str):
+                raise NotTestedError(f"{column} of the items is {value!r}, not a number")
             if not limits.get("at_least", -math.inf) <= value <= limits.get("at_most", math.inf):
                 return False
         elif value not in limits:
@@ -132,7 +134,9 @@ def within(row: Mapping[str, Any], subset: Mapping[str, Any]) -> bool:
 
 
 def value_of(row: Mapping[str, Any], metric: Metric) -> float:
-    """What one item contributes."""
+    """What one item contributes. NotTestedError: no number."""
+    if isinstance(row[metric.name], str):
+        raise NotTestedError(f"{metric.name} of the items is {row[metric.name]!r}, not a number")
     value = float(row[metric.name])
     return value if metric.beyond is None or math.isnan(value) else float(abs(value) > metric.beyond)
 
@@ -224,7 +228,7 @@ def _of_one_seed(
     test: Comparison, subset: Mapping[str, Any], split: Split, chosen: Mapping[str, Result], error: float
 ) -> Estimate:
     if not all(test.metric.name in row for result in chosen.values() for row in result.rows.get(split, [])[:1]):
-        return _of_records(test, chosen)
+        return _of_records(test, split, chosen)
     rows = {label: {row["item"]: row for row in result.rows.get(split, [])} for label, result in chosen.items()}
     names = [name for name in next(iter(rows.values())) if all(name in each for each in rows.values())]
     names = [n for n in names if not any(math.isnan(value_of(each[n], test.metric)) for each in rows.values())]
@@ -240,8 +244,9 @@ def _of_one_seed(
         for k, side in enumerate(test.sides)
     ]
     means = [float(each.mean()) for each in items]
+    quantity = _quantity(test.form, means)
     low, high = bootstrap_mean(_combined(test.form, means, items), 1 - error)[1:]
-    return Estimate(_quantity(test.form, means), low, high, len(names))
+    return Estimate(quantity, low, high, len(names))
 
 
 def _linear(metric: Metric, rows: Rows, used: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -260,11 +265,15 @@ def _combined(form: str, means: Sequence[float], items: Sequence[NDArray[np.floa
 
 
 def _quantity(form: str, means: Sequence[float]) -> float:
+    if form == "ratio" and means[1] == 0:
+        raise NotTestedError("a ratio to 0")
     return means[0] if form == "value" else means[0] / means[1] if form == "ratio" else means[0] - means[1]
 
 
-def _of_records(test: Comparison, chosen: Mapping[str, Result]) -> Estimate:
-    """Numbers of whole runs, such as a perplexity: no interval over items."""
+def _of_records(test: Comparison, split: Split, chosen: Mapping[str, Result]) -> Estimate:
+    """Numbers of whole runs, such as a perplexity of the test set: no interval over items."""
+    if split != "test":
+        raise NotTestedError(f"the {split} items have no {test.metric.name}")
     means = [float(np.mean([_recorded(chosen[label].record, test.metric) for label in s.patterns])) for s in test.sides]
     quantity = _quantity(test.form, means)
     return Estimate(quantity, quantity, quantity, 0)

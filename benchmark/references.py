@@ -26,6 +26,7 @@ class Manifest(NamedTuple):
     data_fingerprint: str
     kind: str  # of the corpus
     files: dict[str, str]  # item: sha256 of its file
+    noisy: bool = False  # intelligibility is scored against other signals than these
 
 
 def write_references(data: str, options: Mapping[str, Any], target: Path, console: Console) -> None:
@@ -58,7 +59,8 @@ def write_references(data: str, options: Mapping[str, Any], target: Path, consol
         raise UserError(f"{shown(target)}: cannot be written ({error.strerror}); name another folder") from error
     places = getattr(cls, "location_options", LOCATION_OPTIONS)
     kept = {option: value for option, value in choice.options.items() if option not in places}
-    manifest = Manifest({"name": name, "options": kept}, corpus.fingerprint(), corpus.kind, files)
+    noisy = cls.reference is not Recordings.reference
+    manifest = Manifest({"name": name, "options": kept}, corpus.fingerprint(), corpus.kind, files, noisy)
     write_whole(target / MANIFEST, json.dumps(manifest._asdict(), indent=1))
     console.print(
         f"{shown(target)}: {len(files)} files, {corpus.sample_rate} Hz, mono, float32", highlight=False, soft_wrap=True

@@ -9,6 +9,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,8 @@ def _searched(spec: Spec, search: RateSearch, track: Track, folder: Path, logger
         codec = make_codec(spec, signal_rate(spec), bits)
         place = folder / "checkpoints" / str(number)
         logged, bar = logger if in_full else False, not console.quiet
-        last = train_as_asked(codec, track, training, spec.seed, place, logged, bar, _shared(spec, folder))
+        shared = _shared(replace(spec, codec=codec_for(spec.codec, bits)), folder)
+        last = train_as_asked(codec, track, training, spec.seed, place, logged, bar, shared)
         kbps, widened = trim(codec, search.wanted, partial(_fitted_rate, spec, codec, track))
         what = "training" if in_full else "pilot"
         console.print(f"  {what}: {bits:.2f} bit a position gave {kbps:.2f} of {search.wanted:g} kbit/s")

@@ -153,6 +153,10 @@ def _spec(request: Request, pairs: list[Pair], rate: int) -> dict[str, Any]:
         complain_about("benchmark references did not write", stems - manifest.files.keys(), request.reference, remedy)
     contents = [(pair.name, content_hash(pair.reference)) for pair in pairs]
     track = request.track or ("audio" if rate >= AUDIO_FROM else "speech")
+    if manifest and manifest.noisy and track == "cochlear":
+        raise UserError(
+            f"{shown(request.reference)}: holds noisy speech, VSTOI needs the clean one; leave --track cochlear out"
+        )
     return {
         "quantizer": {"name": request.name or request.decoded.resolve().name, "options": {}},
         "codec": {"name": "outside", "options": {}},

@@ -24,6 +24,7 @@ from ..codecs.base import Codec, Coded
 from .adversary import SHORTEST, Adversary
 from .errors import UserError
 from .phases import Stretch, check_phases, enter, leave, stretch_of, trainable
+from .stages import SPSA, VSTOI, Gradient, parse_stages
 from .tracks import Track
 from .training_options import Training
 
@@ -229,8 +230,16 @@ def converged(curve: list[tuple[int, float, bool]], training: Training, phases: 
 
 
 def check_training(codec: Codec, training: Training, signal_rate: float) -> None:
-    """UserError where a codec cannot be trained so, on signals of so many samples per second."""
-    check_phases(codec, training.steps)
+    """UserError where a codec cannot be trained so, in any of its stages, on signals of so many samples per second."""
+    stages = None if training.stages is None else parse_stages(training.stages)
+    for steps in [training.steps] if stages is None else [each.steps for each in stages if isinstance(each, Gradient)]:
+        check_phases(codec, steps)
+    ascents = [stage.kind for stage in stages or () if isinstance(stage, VSTOI | SPSA)]
+    if ascents and codec.domain != "stimulation":
+        raise UserError(
+            f"the stage {ascents[0]} ascends the VSTOI of stimulation patterns, and {type(codec).__name__} codes none; "
+            "leave it out of --training.stages"
+        )
     if training.adversarial_weight == 0:
         return
     if codec.domain != "waveform":

@@ -83,7 +83,9 @@ class WaveformTrack(Track):
 
     def load(self, item: Item) -> TestItem:
         clean = torch.from_numpy(self.corpus.load(item))
-        return TestItem(item.name, clean, clean, len(clean) / self.sample_rate, len(clean))
+        return TestItem(
+            item.name, clean, clean, len(clean) / self.sample_rate, len(clean), self.corpus.conditions(item)
+        )
 
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         terms = self._terms.to(signal.device)

@@ -53,11 +53,17 @@ POOL = 32  # recordings of a split from which babble is made
 class Scenes(Recordings):
     """Any speech corpus in background noise, from all sides.
 
-    Options: speech, a speech corpus by its name; root, where it lies; utterances_per_speaker, the first so many of each
-    speaker (None: what that corpus takes by itself); head, "sphere", a .sofa file, or the folder of a copy of the
-    database of Kayser et al. (2009); noise, a folder of recordings, each called as its noise (BFR, Bus, CCITT and
-    Office replace the synthetic ones); snrs in dB, noises, scenarios and azimuths in degrees, lists for the scenes of
-    all splits in place of those of Table I (with a folder of noise: the noises in it); seed, of scenes and noises.
+    Args:
+        speech: a speech corpus by its name.
+        root: where it lies.
+        utterances_per_speaker: the first so many of each speaker; by default what that corpus takes by itself.
+        head: "sphere", a .sofa file, or the folder of a copy of the database of Kayser et al. (2009).
+        noise: a folder of recordings, called as their noises: BFR, Bus, CCITT, Office replace the synthetic ones.
+        snrs: in dB, a list as [0, 5]; like the next three for all splits, by default the lists of Table I.
+        noises: a list as [Bus, CCITT]; with a folder of noise by default those in it.
+        scenarios: some of [Anechoic, Office, Cafeteria].
+        azimuths: in degrees, of speech and noise; negative to the left.
+        seed: of scenes and noises.
     """
 
     title: ClassVar[str] = "scenes: speech in noise and rooms"
@@ -146,6 +152,7 @@ class Scenes(Recordings):
             )
         if own:
             said.append(f"noises {', '.join(sorted(own))} are the user's recordings, the same ones in all splits")
+        said.append("codecs of waveforms are scored against the mixture that they code, not against the speech in it")
         return said + self.speech.notes()
 
     def _mixed(self, item: Item) -> tuple[np.ndarray, np.ndarray]:

@@ -295,6 +295,21 @@ def test_of_joint_tests_those_of_the_profile_count(tmp_path: Path) -> None:
     assert judge(claim, "test", RUNS, ["good 2"]).why == "its runs are not in this profile"
 
 
+@pytest.mark.parametrize(
+    ("test", "claim", "why"),
+    [
+        ({"ratio": [{"share": "vstoi", "beyond": 2}, "a", "a"], "at_most": 1}, {}, "a ratio to 0"),
+        ({"value": ["noise", "a"], "at_least": 0}, {}, "noise of the items is 'Bus', not a number"),
+        ({"value": ["vstoi", "a"], "at_least": 0}, {"subset": {"noise": {"at_least": 5}}}, "noise of the items is"),
+        ({"value": ["codebook.perplexity", "a"], "at_least": 0}, {"splits": ["train"]}, "the train items have no"),
+    ],
+)
+def test_numbers_that_are_not_there_stop_no_report(test: Any, claim: Any, why: str, tmp_path: Path) -> None:
+    run = a_run(0.6 + NOISE[0], split=claim.get("splits", ["test"])[0], noise=["Bus"] * ITEMS)
+    judged = verdict(test, tmp_path, {"a": {0: run}}, **claim)
+    assert judged.verdict == "not tested" and why in judged.why
+
+
 def test_a_subset_is_of_items_and_a_side_may_have_its_own(tmp_path: Path) -> None:
     gains = [1.0 if SNRS[i % len(SNRS)] <= 5 else -1.0 for i in range(ITEMS)]
     results = {"good 1": {0: a_run(gains)}}

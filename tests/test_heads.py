@@ -221,6 +221,9 @@ def test_delays_and_cartesian_places_are_understood(tmp_path: Path) -> None:
         ({"units": {"SourcePosition": "radian, radian, metre"}}, "degrees are needed"),
         ({"data": {"SourcePosition": np.zeros((3, 3))}}, "SourcePosition has the shape (3, 3)"),
         ({"data": {"ListenerView": [[0.0, 1, 0]]}}, "its listener looks towards [0.0, 1.0, 0.0]"),
+        ({"data": {"ListenerView": [[np.nan, 0, 0]]}}, "its listener looks towards [nan"),
+        ({"data": {"SourcePosition": np.full((12, 3), np.nan)}}, "SourcePosition holds NaN"),
+        ({"data": {"SourcePosition": np.zeros((12, 3))}, "kind": "cartesian"}, "the place of the head itself"),
         ({"data": {"Data.Delay": [[-1.0, 0.0]]}}, "negative"),
     ],
 )

@@ -113,6 +113,16 @@ def test_what_cannot_serve_as_noise_is_told(tmp_path: Path) -> None:
         NoiseFiles(str(tmp_path)).recording("short")
     with pytest.raises(DataError, match=r"silent\.wav: silent"):
         NoiseFiles(str(tmp_path)).recording("silent")
+    gap = 0.1 * noise("Bus", 3) * (np.abs(np.arange(3 * SECOND) / SECOND - 1.5) > 0.4)
+    soundfile.write(tmp_path / "gap.wav", gap, SECOND, subtype="FLOAT")
+    soundfile.write(tmp_path / "ends.wav", np.roll(gap, SECOND * 3 // 2), SECOND, subtype="FLOAT")
+    pauses = 0.1 * noise("Bus", 3) * (np.arange(3 * SECOND) % SECOND > 6400)
+    soundfile.write(tmp_path / "pauses.wav", pauses, SECOND, subtype="FLOAT")
+    assert len(NoiseFiles(str(tmp_path)).recording("pauses")) == 3 * SECOND
+    with pytest.raises(DataError, match=r"gap\.wav: silent for 0\.80 s from 1\.10 s on; cut that out"):
+        NoiseFiles(str(tmp_path)).recording("gap")
+    with pytest.raises(DataError, match=r"ends\.wav: silent for 0\.80 s from 2\.60 s on"):
+        NoiseFiles(str(tmp_path)).recording("ends")
     soundfile.write(tmp_path / "rain.wav", np.ones(SECOND), SECOND)
     with pytest.raises(DataError, match="is noise 'rain' as well; keep one"):
         _ = NoiseFiles(str(tmp_path)).paths

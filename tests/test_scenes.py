@@ -11,6 +11,7 @@ import torch
 from codecbench.benchmark.cli import main
 from codecbench.benchmark.grid import make_specs
 from codecbench.benchmark.metrics.intelligibility import vstoi
+from codecbench.benchmark.waveform_track import WaveformTrack
 from codecbench.datamodules.base import SPLITS, DataError, Item, active_level
 from codecbench.datamodules.cochlear.ace import AceConfig, ace
 from codecbench.datamodules.cochlear.conditions import TEST, TRAIN, Lists, Scene, draw
@@ -282,6 +283,7 @@ def test_what_cannot_be_is_told(options: dict, message: str) -> None:
 def test_notes_tell_what_stands_in_for_the_real_thing() -> None:
     notes = " ".join(DEMO.notes())
     assert "demo" in notes and "TIMIT" in notes and "spherical-head model" in notes and "synthetic surrogates" in notes
+    assert "waveforms are scored against the mixture" in notes
 
 
 # -- from the command line --------------------------------------------------------------------------------------------
@@ -302,3 +304,5 @@ def test_a_run_keeps_the_conditions_of_every_item(tmp_path: Path, monkeypatch: p
     expected = {item.name: corpus.conditions(item) for item in corpus.items("test")}
     assert {row["item"]: {key: row[key] for key in Scene._fields} for row in rows} == expected
     assert any("synthetic surrogates" in note for note in record.notes)
+    track = WaveformTrack(corpus, {"time": 1.0})
+    assert [track.load(item).conditions for item in corpus.items("test")] == [*expected.values()]

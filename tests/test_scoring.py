@@ -103,6 +103,14 @@ def test_on_the_cochlear_track_it_goes_through_the_front_end(references: Path, t
     assert any("vocoded" in note for note in record.notes)
 
 
+def test_noisy_references_are_none_for_intelligibility(tmp_path: Path, capsys) -> None:
+    scenes = ["--data.utterances_per_speaker", "1", "--data.noises", "[Bus]", "--data.scenarios", "[Anechoic]"]
+    assert main(["references", str(tmp_path / "scenes"), "--data", "scenes", *scenes]) == 0
+    decoded = decoded_from(tmp_path / "scenes", tmp_path / "decoded", lambda waveform: waveform)
+    assert score(tmp_path, tmp_path / "scenes", decoded, "--track", "cochlear") == 2
+    assert "holds noisy speech, VSTOI needs the clean one" in complaint(capsys)
+
+
 def test_a_delay_is_refused_or_taken_out_but_never_passed_over(references: Path, tmp_path: Path, capsys) -> None:
     late = decoded_from(references, tmp_path / "late", lambda x: np.pad(x, (DELAY, 0)))
     assert score(tmp_path, references, late) == 2

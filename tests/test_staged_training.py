@@ -10,11 +10,13 @@ import torch
 from codecbench.benchmark import ascent, run, staged
 from codecbench.benchmark.ascent import ascend
 from codecbench.benchmark.cochlear_track import CochlearTrack
+from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.grid import make_specs
 from codecbench.benchmark.spec import Choice, Spec
 from codecbench.benchmark.spsa import SPSA
 from codecbench.benchmark.staged import Trained, train_as_asked
 from codecbench.benchmark.stages import VSTOI, Fit, Gradient, parse_stages, shortened, written
+from codecbench.benchmark.training import check_training
 from codecbench.benchmark.training_options import Training
 from codecbench.codecs.base import Codec
 from codecbench.codecs.frae import FRAE
@@ -84,6 +86,20 @@ def test_what_cannot_be_is_told_in_one_line(stages: list[str], line: str) -> Non
     with pytest.raises(ValueError, match="stages") as caught:
         Training(stages=stages)
     assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("codec", "stages", "line"),
+    [
+        ("seanet-small", [GRADIENT, "vstoi:steps=3,quantized=false"], "the stage vstoi .* SEANet codes none"),
+        ("seanet-small", [GRADIENT, "fit", "spsa"], "the stage spsa .* SEANet codes none"),
+        ("nac-2-small", [GRADIENT, "gradient:steps=1"], "trains in 2 phases; --training.steps 1"),
+    ],
+)
+def test_stages_that_a_codec_cannot_have_are_told_before_the_first(codec: str, stages: list[str], line: str) -> None:
+    (spec,) = make_specs("residual", codec, "demo", bitrate=6.0, training={"stages": stages})
+    with pytest.raises(UserError, match=line):
+        check_training(run.make_codec(spec, 16_000), spec.training, 16_000)
 
 
 def test_a_stretch_of_a_pattern_is_that_of_its_sound(track: CochlearTrack) -> None:

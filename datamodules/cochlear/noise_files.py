@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base import SAMPLE_RATE, DataError, condition, read_audio, root_folder, shown
+from ..base import FRAME_SECONDS, SAMPLE_RATE, SILENCE, DataError, condition, read_audio, root_folder, shown
+from ..base import SHORTEST_SECONDS as SHORTEST_SPEECH
 from ..tree import audio_files
 from .conditions import NOISES
 from .noise import extended
@@ -45,14 +46,30 @@ class NoiseFiles:
         return extended(recording, length, int(generator.integers(len(recording))))
 
     def recording(self, name: str) -> np.ndarray:
-        """float32 [N] at 16 kHz; DataError where it is unreadable, silent or shorter than a second."""
+        """float32 [N] at 16 kHz; DataError where it is unreadable, shorter than a second, or silent for half of one."""
         if name not in self._recordings:
             path = self.paths[name]
             sound, rate = read_audio(path)
             if len(sound) < SHORTEST_SECONDS * rate:
                 raise DataError(f"{shown(path)}: only {len(sound) / rate:.2f} s long; noise needs 1 s, better minutes")
             try:
-                self._recordings[name] = condition(sound, rate, SAMPLE_RATE)
+                sound = condition(sound, rate, SAMPLE_RATE)
+                _check_silence(sound)
             except DataError as error:
                 raise DataError(f"{shown(path)}: {error}") from None
+            self._recordings[name] = sound
         return self._recordings[name]
+
+
+def _check_silence(sound: np.ndarray) -> None:
+    """DataError where an excerpt, which may run over the end, could hold nothing: no gain would give it an SNR."""
+    length = round(FRAME_SECONDS * SAMPLE_RATE)
+    powers = sound[: len(sound) // length * length].reshape(-1, length).var(axis=1, dtype=np.float64)  # DC is no noise
+    heard = np.flatnonzero(powers > 10 ** (SILENCE / 10))
+    if not len(heard):
+        raise DataError("silent but for its offset")
+    gaps = np.diff([*heard, heard[0] + len(powers)]) - 1
+    longest = int(np.argmax(gaps))
+    if (gaps[longest] + 2) * FRAME_SECONDS >= SHORTEST_SPEECH:  # frames beside a gap may be silent in part
+        begin, seconds = (heard[longest] + 1) % len(powers) * FRAME_SECONDS, gaps[longest] * FRAME_SECONDS
+        raise DataError(f"silent for {seconds:.2f} s from {begin:.2f} s on; cut that out")

@@ -103,12 +103,14 @@ def _read(path: Path, file: "h5py.File") -> Measured:
 
 def _directions(path: Path, file: "h5py.File", count: int) -> np.ndarray:
     view = _numbers(file, "ListenerView").reshape(-1, 3)
-    if (np.abs(view - [1, 0, 0]) > 1e-3).any():
+    if not (np.abs(view - [1, 0, 0]) < 1e-3).all():
         _refuse(path, f"its listener looks towards {view[0].tolist()}; only [1, 0, 0] is understood")
     positions, about = _numbers(file, "SourcePosition"), file["SourcePosition"].attrs
     kind, units = _text(about.get("Type")), _text(about.get("Units"))
     if positions.shape != (count, 3):
         _refuse(path, f"SourcePosition has the shape {positions.shape}; ({count}, 3) is needed")
+    if not np.isfinite(positions).all() or (kind == "cartesian" and not positions.any(axis=1).all()):
+        _refuse(path, "SourcePosition holds NaN or infinite numbers, or the place of the head itself")
     if kind == "cartesian":
         return positions / np.linalg.norm(positions, axis=1, keepdims=True)
     if kind != "spherical" or not units.lower().startswith("degree"):
