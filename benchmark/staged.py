@@ -7,6 +7,7 @@ folder of such states, KEY the digest of all that made them.
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -163,7 +164,7 @@ def _kept(place: Path, stages: list[Stage], shared: tuple[Path, Any] | None) -> 
 
 def _write(path: Path, done: Done) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{id(done)}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(done.state, draft, {"report": json.dumps(done.report)})
     draft.replace(path)
 
