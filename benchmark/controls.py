@@ -7,14 +7,12 @@ training crops. A model that ignores its codes scores alike with both orders.
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from ..codecs.base import Codec
-from ..quantizers.base import Codes
 from .calibration import read_search
 from .domains import domain_of, signal_rate, track_of
 from .errors import UserError
@@ -27,8 +25,9 @@ from .training import fit
 COLUMNS = ("decoded", "shuffled", "untrained")
 
 
-def controls(run: Path) -> list[float]:
-    """Mean ESTOI of COLUMNS. UserError: no run of a waveform codec."""
+@torch.no_grad()
+def controls(run: Path, items: int | None = None) -> list[float]:
+    """Mean ESTOI of COLUMNS, over the first `items` of the test set. UserError: no run of a waveform codec."""
     try:
         spec = Spec.from_yaml((run / SPEC).read_text(encoding="utf-8"))
     except OSError as error:
@@ -39,12 +38,14 @@ def controls(run: Path) -> list[float]:
     untrained = _untrained(spec, run, track)
     shuffle = Generator().manual_seed(spec.seed)
     found = []
-    for source in track.test_items():
+    for source in track.test_items()[:items]:
         signal = track.load(source).signal[None]
+        codes = trained.encode(signal)
+        other = codes[..., torch.randperm(codes.shape[2], generator=shuffle)].contiguous()
+        shape = tuple(signal.shape[1:])
         decoded = [
-            _coded(trained, signal, lambda codes: codes),
-            _coded(trained, signal, lambda codes: codes[..., torch.randperm(codes.shape[2], generator=shuffle)]),
-            _coded(untrained, signal, lambda codes: codes),
+            *(trained.decode(sent, shape) for sent in (codes, other)),
+            untrained.decode(untrained.encode(signal), shape),
         ]
         rate = round(track.signal_rate)
         found.append([float(stoi(signal, each, rate, extended=True)) for each in decoded])
@@ -59,21 +60,17 @@ def _untrained(spec: Spec, run: Path, track: Track) -> Codec:
     return codec.eval()
 
 
-@torch.no_grad()
-def _coded(codec: Codec, signal: Tensor, change: Callable[[Codes], Codes]) -> Tensor:
-    return codec.decode(change(codec.encode(signal)).contiguous(), tuple(signal.shape[1:]))
-
-
 def main() -> None:
     """The table of the runs that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("--items", type=int, metavar="N", help="the first N of the test set (default: all)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("".join(f"{name:>10}" for name in COLUMNS), "  ESTOI of")
     for run in arguments.runs:
         try:
-            print("".join(f"{value:10.3f}" for value in controls(run)), f"  {run.name}", flush=True)
+            print("".join(f"{value:10.3f}" for value in controls(run, arguments.items)), f"  {run.name}", flush=True)
         except UserError as error:
             sys.exit(str(error))
 

@@ -187,12 +187,12 @@ def _trained(spec: Spec, track: Track, folder: Path, logger: Any, console: Conso
     return trained
 
 
-def _shared(spec: Spec, folder: Path) -> tuple[Path, Any]:
+def _shared(spec: Spec, folder: Path, bits: float | None = None) -> tuple[Path, Any]:
     """Where the runs of a folder share stages of training, and all of a spec that those before quantizers follow from.
 
     The codec's constructor draws its weights before it makes quantizers, or the quantizer would be part of it.
     """
-    content = spec.recorded()
+    content = replace(spec, codec=codec_for(spec.codec, bits)).recorded()
     parts = {part: content[part] for part in ("codec", "data", "data_fingerprint", "ace", "seed", "version")}
     parts["plugins"] = [plugin for plugin in spec.plugins if plugin[0] in (spec.codec.name, spec.data.name)]
     training = {option: value for option, value in content["training"].items() if option != "stages"}
@@ -207,7 +207,7 @@ def _searched(spec: Spec, search: RateSearch, track: Track, folder: Path, logger
         codec = make_codec(spec, signal_rate(spec), bits)
         place = folder / "checkpoints" / str(number)
         logged, bar = logger if in_full else False, not console.quiet
-        shared = _shared(replace(spec, codec=codec_for(spec.codec, bits)), folder)
+        shared = _shared(spec, folder, bits)
         last = train_as_asked(codec, track, training, spec.seed, place, logged, bar, shared)
         kbps, widened = trim(codec, search.wanted, partial(_fitted_rate, spec, codec, track))
         what = "training" if in_full else "pilot"

@@ -86,7 +86,7 @@ def train_as_asked(
 
 
 def ascended(reports: list[dict[str, Any]]) -> bool:
-    """Whether the last stage that ascends VSTOI had come to rest: its last quarter gained less than FLAT_VSTOI."""
+    """Whether the last stage that ascends VSTOI had come to rest: its last fifth changed by less than FLAT_VSTOI."""
     curves = [report["vstoi"] for report in reports if "vstoi" in report]
     if not curves or len(curves[-1]) < 4:
         return False

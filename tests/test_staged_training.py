@@ -193,6 +193,15 @@ def test_runs_share_what_was_trained_before_quantizers_came_in(
     assert found[0].codec.encoder[0].weight.equal(found[1].codec.encoder[0].weight)  # type: ignore[union-attr]
 
 
+def test_codecs_that_share_out_the_bits_share_stages_of_the_same_bits_alone(tmp_path: Path) -> None:
+    made_of = {}
+    for codec in ("envelope", "frae"):
+        (spec,) = make_specs("ste_vq", codec, "demo", bitrate=4.0, training={"stages": [GRADIENT]})
+        made_of[codec] = [run._shared(spec, tmp_path, bits) for bits in (40.0, 50.0)]
+    assert made_of["envelope"][0] != made_of["envelope"][1]
+    assert made_of["frae"][0] == made_of["frae"][1], "what its quantizer spends changes nothing before it"
+
+
 def test_a_run_in_stages_says_so_in_its_record(tmp_path: Path) -> None:
     (spec,) = make_specs(
         "kmeans_vq", "frae", "demo", training={"stages": ["gradient:steps=3", "vstoi:steps=1,batch=1"]}
