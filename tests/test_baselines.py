@@ -128,6 +128,14 @@ def test_latencies() -> None:
     assert MP3().latency_s(RATE) == pytest.approx((576 + 1105) / RATE)
 
 
+@pytest.mark.parametrize("length", [101_280, 118_400, 101_281])
+def test_opus_packets_are_counted_where_their_end_is_the_signals(length: int) -> None:
+    """In floating point one packet more was counted at the first two lengths, and all were cut in the wrong places."""
+    signal = np.random.default_rng(0).normal(0, 0.05, length).astype(np.float32)
+    codec = Opus(16.0, frame_ms=2.5)
+    assert codec.decode(codec.encode(signal, RATE), length, RATE).shape == (length,)
+
+
 def test_variable_rate_says_how_long_packets_are(speech: np.ndarray) -> None:
     packets = [bytes([n % 251]) * n for n in (1, 251, 252, 255, 256, 1275)]
     framed = b"".join(opus._length(packet) + packet for packet in packets)

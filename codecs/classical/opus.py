@@ -79,9 +79,11 @@ class Opus(ClassicalCodec):
         return self.frame_ms / 1000 + LOOKAHEAD[self.application] / RATE
 
     def _equal(self, payload: bytes, length: int, rate: float) -> list[bytes]:
-        """Packets of one size; how many there are follows from the length of the signal."""
-        duration = length / rate + LOOKAHEAD[self.application] / RATE
-        size = max(1, len(payload) // max(1, -int(-duration * 1000 // self.frame_ms)))
+        """Packets of one size; how many there are follows from the length of the signal, in integers alone."""
+        rate, frame = round(rate), round(self.frame_ms * RATE / 1000)
+        count = max(1, -(-(length * RATE + LOOKAHEAD[self.application] * rate) // (rate * frame)))
+        near = (number for number in (count, count - 1, count + 1) if number and len(payload) % number == 0)
+        size = max(1, len(payload) // next(near, count))  # resampling may add a packet, or take one
         return [payload[begin : begin + size] for begin in range(0, len(payload), size)]
 
 
