@@ -90,15 +90,18 @@ class Track(ABC):
 
     def heard(self, split: Split, count: int, seconds: float, generator: np.random.Generator) -> Heard:
         """Random crops of whose intelligibility training may make the most. UserError: this track has none."""
-        raise UserError(f"the {self.name} track has no VSTOI to ascend; leave the stages vstoi and spsa out")
+        raise self._unheard()
 
     def intelligibility(self, decoded: Tensor, clean: Tensor) -> Tensor:
         """What listeners understand of decoded signals, "B" in [0, 1], differentiable; see heard()."""
-        raise NotImplementedError
+        raise self._unheard()
 
     def merit_of_variants(self, heard: Heard, limit: float | None) -> Callable[[Tensor], Tensor]:
         """Decoded signals "P B M T" of P variants to the mean intelligibility "P" of each, balanced by a limit."""
-        raise NotImplementedError
+        raise self._unheard()
+
+    def _unheard(self) -> UserError:
+        return UserError(f"the {self.name} track has no VSTOI to ascend; leave the stages vstoi and spsa out")
 
     @abstractmethod
     def test_items(self) -> Sequence[Any]:
