@@ -54,7 +54,7 @@ def write_report(
         "### What each verdict rests on\n",
         *_details(judged),
         "## Tables\n",
-        *(line for table in file.tables for line in _table(table, results, again)),
+        *(line for table in file.tables for line in _table(table, planned, results, again)),
         "## Figures\n",
         *(line for figure in file.figures for line in _figure(figure, results, folder, again)),
         "## Runs\n",
@@ -126,12 +126,14 @@ def _details(judged: Sequence[Judged]) -> Iterable[str]:
     yield ""
 
 
-def _table(table: Table, results: Results, command: str) -> Iterable[str]:
+def _table(table: Table, planned: Sequence[str], results: Results, command: str) -> Iterable[str]:
+    """The rows of this profile; how many others the paper has."""
     header = ["run"]
     for metric in table.metrics:
         header += [f"{_label(metric)} paper", *(f"ours, {SET[split]} [95 %]" for split in table.splits)]
     rows = []
-    for label, numbers in table.paper.items():
+    asked = {label: numbers for label, numbers in table.paper.items() if label in planned}
+    for label, numbers in asked.items():
         row = [label]
         for metric, number in zip(table.metrics, numbers, strict=True):
             signed = metric.startswith("d")
@@ -139,7 +141,10 @@ def _table(table: Table, results: Results, command: str) -> Iterable[str]:
             row += [_cell(results, label, metric, split, signed) for split in table.splits]
         rows.append(row)
     yield f"### {table.title}\n"
-    yield from _markdown(header, rows)
+    if rows:
+        yield from _markdown(header, rows)
+    if others := len(table.paper) - len(asked):
+        yield f"{others} of the paper's {len(table.paper)} rows are of runs that this profile leaves out.\n"
     references = [f"{SET[split]} {_reference(results, split)}" for split in table.splits]
     yield f"{table.note} Uncoded VSTOI, ours: {', '.join(references)}. Made by `{command}`.\n".strip()
 

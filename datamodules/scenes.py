@@ -40,7 +40,7 @@ from .cochlear.conditions import SCENARIOS, TABLE, Lists, Scene, check_names, ch
 from .cochlear.head import Head, SphericalHead
 from .cochlear.kayser import KayserHead
 from .cochlear.noise import SURROGATES, WITH_VOICES, synthetic_noise
-from .cochlear.noise_files import NoiseFiles
+from .cochlear.noise_files import SHARES, NoiseFiles
 from .cochlear.room import ROOMS, SIDES, room_response
 from .cochlear.sofa import SofaHead
 from .tree import Splits, first_of_each
@@ -139,7 +139,7 @@ class Scenes(Recordings):
         for path in self.head.files():
             yield ("head", path.name, content_hash(path))
         for name, path in self.recorded.paths.items():
-            yield ("noise", name, content_hash(path))
+            yield ("noise", name, content_hash(path), str(SHARES))
 
     def notes(self) -> list[str]:
         """What stands in for the recordings of the paper, and what the speech corpus has to say."""
@@ -151,7 +151,10 @@ class Scenes(Recordings):
                 f"noises {', '.join(sorted(synthetic))} are synthetic surrogates (CCITT: G.227), not recordings"
             )
         if own:
-            said.append(f"noises {', '.join(sorted(own))} are the user's recordings, the same ones in all splits")
+            said.append(f"noises {', '.join(sorted(own))} are the user's recordings")
+            same = sorted(name for name in own if not self.recorded.apart(name))
+            if same:
+                said.append(f"of {', '.join(same)}, shorter than a minute, all splits hear the same")
         said.append("codecs of waveforms are scored against the mixture that they code, not against the speech in it")
         return said + self.speech.notes()
 
@@ -186,7 +189,7 @@ class Scenes(Recordings):
     def _noise(self, item: Item, name: str, length: int) -> np.ndarray:
         generator = self._generator(item, "noise")
         if name in self.recorded.paths:
-            return self.recorded.excerpt(name, length, generator)
+            return self.recorded.excerpt(name, self._homes[item.name], length, generator)
         return synthetic_noise(name, length, generator, self._others(item) if name in WITH_VOICES else ())
 
     def _others(self, item: Item) -> list[np.ndarray]:

@@ -99,7 +99,7 @@ def test_files_are_called_as_their_noise(tmp_path: Path) -> None:
     files = NoiseFiles(str(tmp_path))
     assert files.paths == {"Bus": tmp_path / "bus.wav", "kitchen": tmp_path / "sub/kitchen.wav"}
     assert len(files.recording("kitchen")) == 2 * SECOND
-    assert len(files.excerpt("Bus", 5 * SECOND, np.random.default_rng(0))) == 5 * SECOND
+    assert len(files.excerpt("Bus", "train", 5 * SECOND, np.random.default_rng(0))) == 5 * SECOND
     assert NoiseFiles().paths == {}
 
 
@@ -128,10 +128,30 @@ def test_what_cannot_serve_as_noise_is_told(tmp_path: Path) -> None:
         _ = NoiseFiles(str(tmp_path)).paths
 
 
+def test_long_recordings_are_divided_among_the_splits(tmp_path: Path) -> None:
+    sound = 0.1 * np.random.default_rng(0).standard_normal(60 * SECOND)
+    soundfile.write(tmp_path / "rain.wav", sound, SECOND, subtype="FLOAT")
+    soundfile.write(tmp_path / "drip.wav", sound[:-1], SECOND, subtype="FLOAT")
+    files = NoiseFiles(str(tmp_path))
+    parts = [files.part("rain", split) for split in ("train", "validation", "test")]
+    assert [len(part) for part in parts] == [36 * SECOND, 12 * SECOND, 12 * SECOND]
+    assert np.array_equal(np.concatenate(parts), files.recording("rain")), "no sample is heard in two splits"
+    assert files.apart("rain")
+    assert not files.apart("drip")
+    assert all(len(files.part("drip", split)) == len(sound) - 1 for split in ("train", "validation", "test"))
+    heard = files.excerpt("rain", "test", SECOND, np.random.default_rng(1))
+    known = np.lib.stride_tricks.sliding_window_view(parts[2], 400)
+    assert np.abs(known - heard[4000:4400].astype(np.float32)).max(1).min() < 1e-6, "of the last part"
+    sound[40 * SECOND : 48 * SECOND] = 0
+    soundfile.write(tmp_path / "rain.wav", sound, SECOND, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"rain\.wav: silent for 8\.00 s from 40\.00 s on"):
+        NoiseFiles(str(tmp_path)).recording("rain")
+
+
 def test_real_noises_are_read(noise_root: Path) -> None:
     files = NoiseFiles(str(noise_root))
     assert "running_tap" in files.paths
     for name, path in files.paths.items():
         sound, rate = read_audio(path)
         assert len(files.recording(name)) == pytest.approx(len(sound) * SECOND / rate, abs=1)
-        assert np.isfinite(files.excerpt(name, 3 * SECOND, np.random.default_rng(0))).all()
+        assert np.isfinite(files.excerpt(name, "test", 3 * SECOND, np.random.default_rng(0))).all()
