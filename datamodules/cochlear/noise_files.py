@@ -21,7 +21,7 @@ class NoiseFiles:
     """The noises in a folder, searched to any depth; none without a folder.
 
     BFR, Bus, CCITT and Office are recognised in upper or lower case; other noises are called as their files. Of a
-    recording of a minute or more the first 60 % are heard in training, the next 20 % in validation, the last in the test.
+    recording of a minute or more the first 60 % are heard in training, then 20 % each in validation and test.
     """
 
     def __init__(self, root: str = "") -> None:
