@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,7 +104,7 @@ def resolve(group: str, label: str, cls: type, given: Mapping[str, Any], default
     An option that is a quantizer itself is flat: {"stage": "nsvq", "stage.codebook_bits": 4.0}.
     UserError: an option that the class lacks, one that it needs, a value of the wrong type.
     """
-    parser = parser_of(group, label, cls)
+    parser = _parser(group, label, cls)
     nested = {name: _nested(name, default, given) for name, default in stages_of(group, cls).items()}
     plain = {option: value for option, value in given.items() if option.partition(".")[0] not in nested}
     _check_names(group, label, cls, parser, plain)
@@ -132,7 +133,7 @@ def typed(group: str, label: str, cls: type, options: Mapping[str, Any]) -> dict
     """The constructor's arguments that options in the form of resolve() stand for."""
     from ..quantizers.base import Stage
 
-    parser = parser_of(group, label, cls)
+    parser = _parser(group, label, cls)
     nested = {name: _nested(name, default, options) for name, default in stages_of(group, cls).items()}
     plain = {option: value for option, value in options.items() if option.partition(".")[0] not in nested}
     read = parser.instantiate(parser.parse_object({group: plain} if plain else {}, defaults=False))
@@ -198,6 +199,12 @@ def parser_of(group: str, label: str, cls: type) -> ArgumentParser:
     except ValueError as error:
         raise UserError(f"{label}: {' '.join(str(error).split())}") from error
     return parser
+
+
+@cache
+def _parser(group: str, label: str, cls: type) -> ArgumentParser:
+    """That parser made once, to be read only: a search asks for it with every value that it tries."""
+    return parser_of(group, label, cls)
 
 
 def options_of(group: str, cls: type) -> dict[str, inspect.Parameter]:

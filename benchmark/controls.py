@@ -17,7 +17,7 @@ from .calibration import read_search
 from .domains import domain_of, signal_rate, track_of
 from .errors import UserError
 from .metrics.intelligibility import stoi
-from .run import SPEC, load_model, make_codec
+from .models import SPEC, load_model, make_codec
 from .spec import Spec
 from .tracks import Track
 from .training import fit

@@ -26,14 +26,15 @@ from .ascent import HELD_OUT, HELD_OUT_SECONDS
 from .cochlear_track import CochlearTrack
 from .domains import domain_of, signal_rate, track_of
 from .errors import UserError
+from .models import make_codec
 from .plugins import nearest
-from .run import make_codec, steady
+from .run import steady
 from .search_space import Space, overlay, probes, stages_of
 from .spec import Spec, build_corpus
 from .staged import train_as_asked
 from .stages import SPSA, Fit, Gradient, written
 from .tracks import Heard, TestItem, Track, Watched
-from .training import check_training
+from .training import Job, check_training
 from .training_options import Training
 
 PATTERN_TRAINING = (  # options of a training that decide on a pattern's score
@@ -150,7 +151,7 @@ def evaluate(spec: Spec, aim: Aim, report: Report) -> float:
             training, quantized = spec.training, True
         score = _scorer(codec, track, domain_of(spec))
         reporter = _Reporter(codec, score, report, aim.objective == "validation")
-        train_as_asked(codec, track, training, spec.seed, Path(folder), reporter, bar=False)
+        train_as_asked(codec, Job(track, training, spec.seed, Path(folder), reporter, bar=False))
         for quantizer in codec.quantizers:
             quantizer.bypass = not quantized
         return score()

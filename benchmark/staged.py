@@ -24,9 +24,7 @@ from ..quantizers.base import Quantizer
 from .ascent import ascend
 from .errors import UserError
 from .stages import Fit, Gradient, Stage, parse_stages, written
-from .tracks import Track
-from .training import fit, train
-from .training_options import Training
+from .training import Job, fit, leave_trained, train
 
 FLAT_VSTOI = 0.002
 Curve = list[tuple[int, float, bool]]  # step, validation loss, quantized
@@ -48,33 +46,24 @@ class Done(NamedTuple):
     report: dict[str, Any]
 
 
-def train_as_asked(
-    codec: Codec,
-    track: Track,
-    training: Training,
-    seed: int,
-    folder: Path,
-    logger: Any = False,
-    bar: bool = True,
-    shared: tuple[Path, Any] | None = None,
-) -> Trained:
+def train_as_asked(codec: Codec, job: Job, shared: tuple[Path, Any] | None = None) -> Trained:
     """Train in place, in stages where the options list them; ends on the CPU, in eval mode.
 
     `shared`: where states are kept that other runs can use, and all but the stages that determines them.
     """
-    if training.stages is None:
-        module = train(codec, track, training, seed, folder, logger, bar)
+    if job.training.stages is None:
+        module = train(codec, job)
         return Trained(codec, module.curve, module.spent, [])
-    stages = _with_fit(parse_stages(training.stages))
+    stages = _with_fit(parse_stages(job.training.stages))
     curve: Curve = []
     reports: list[dict[str, Any]] = []
     for number, stage in enumerate(stages):
-        place = folder / f"stage-{number}"
+        place = job.folder / f"stage-{number}"
         kept = _kept(place, stages[: number + 1], shared)
         done = next((found for path in kept if (found := _read(path)) is not None), None)
         if done is None:
             joined = any(earlier.quantized for earlier in stages[:number])
-            done = _run(codec, track, training, stage, joined, _seed(seed, number), place, logger, bar)
+            done = _run(codec, job._replace(seed=_seed(job.seed, number), folder=place), stage, joined)
             for path in kept:
                 _write(path, done)
         codec.load_state_dict(done.state, strict=False)
@@ -94,39 +83,22 @@ def ascended(reports: list[dict[str, Any]]) -> bool:
     return abs(last - earlier) < FLAT_VSTOI
 
 
-def leave_trained(codec: Codec) -> None:
-    """On the CPU, in eval mode, quantizers in."""
-    codec.to("cpu").eval()
-    for quantizer in codec.quantizers:
-        quantizer.bypass = False
-
-
-def _run(
-    codec: Codec,
-    track: Track,
-    training: Training,
-    stage: Stage,
-    joined: bool,
-    seed: int,
-    place: Path,
-    logger: Any,
-    bar: bool,
-) -> Done:
+def _run(codec: Codec, job: Job, stage: Stage, joined: bool) -> Done:
     """One stage, from what the last one left in `codec`."""
     begin, report = time.perf_counter(), {"stage": written(stage), "curve": []}
     if isinstance(stage, Gradient):
-        rate = training.learning_rate if stage.learning_rate is None else stage.learning_rate
-        options = replace(training, steps=stage.steps, learning_rate=rate, stages=None)
+        rate = job.training.learning_rate if stage.learning_rate is None else stage.learning_rate
+        training = replace(job.training, steps=stage.steps, learning_rate=rate, stages=None)
         mode = "absent" if not stage.quantized else "present" if joined else "join"
-        module = train(codec, track, options, seed, place, logger, bar, mode)
+        module = train(codec, job._replace(training=training), mode)
         report |= {"curve": module.curve, "seconds": module.spent}
     elif isinstance(stage, Fit):
         codec.train()
-        torch.manual_seed(seed)
-        fit(codec, track, training, seed)
+        torch.manual_seed(job.seed)
+        fit(codec, job.track, job.training, job.seed)
         report["seconds"] = time.perf_counter() - begin
     else:
-        ascent = ascend(codec, track, stage, seed, place, bar)
+        ascent = ascend(codec, job.track, stage, job.seed, job.folder, job.bar)
         report |= {"vstoi": ascent.curve, "seconds": ascent.seconds}
     fresh = () if joined or stage.quantized else _quantizers_in(codec)  # nothing has been made of them
     state = {

@@ -13,7 +13,7 @@ from ..datamodules.base import Recordings
 from ..leaderboards.records import read_items, write_items
 from .domains import corpus_of, domain_of, track_of
 from .errors import UserError
-from .run import load_model
+from .models import load_model
 from .spec import Spec
 from .tracks import Track, Watched
 

@@ -8,9 +8,8 @@ Where a recipe lists stages (stages.py), this is one of them; the quantizers may
 """
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +17,11 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ..codecs.base import Codec, Coded
 from .adversary import SHORTEST, Adversary
+from .crops import From, Steps, crop_length, crops
 from .errors import UserError
 from .phases import Stretch, check_phases, enter, leave, stretch_of, trainable
 from .stages import SPSA, VSTOI, Gradient, parse_stages
@@ -33,35 +33,15 @@ Quantizers = Literal["join", "absent", "present"]  # after the warm-up, fitted t
 FLAT = 0.02  # a validation loss that changes by less than this share from one stretch to the next is flat
 
 
-class Steps(Dataset[Tensor]):
-    """Batch number `step` of a run; drawn from the seed and the step alone."""
+class Job(NamedTuple):
+    """One training: on what, how, from which seed, and where it leaves what it has to say."""
 
-    def __init__(self, track: Track, training: Training, seed: int) -> None:
-        self.track, self.training, self.seed = track, training, seed
-
-    def __len__(self) -> int:
-        return self.training.steps
-
-    def __getitem__(self, step: int) -> Tensor:
-        return crops(self.track, self.training, self.training.batch_size, [self.seed, step])
-
-
-def crops(track: Track, training: Training, count: int, seed: list[int]) -> Tensor:
-    """Random crops of the training split, of the length that a training asks for, with B."""
-    return track.training_batch(count, _crop_length(training, track.signal_rate), np.random.default_rng(seed))
-
-
-class From:
-    """A sampler that goes on where a checkpoint stopped."""
-
-    def __init__(self, start: int, end: int) -> None:
-        self.start, self.end = start, end
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.end))
-
-    def __len__(self) -> int:
-        return self.end  # Lightning goes on counting from the checkpoint's batch
+    track: Track
+    training: Training
+    seed: int
+    folder: Path  # of its checkpoints
+    logger: Any = False
+    bar: bool = True
 
 
 class TrainingModule(LightningModule):
@@ -247,7 +227,7 @@ def check_training(codec: Codec, training: Training, signal_rate: float) -> None
             f"discriminators judge waveforms, and {type(codec).__name__} codes none; "
             "leave out --training.adversarial_weight"
         )
-    length = _crop_length(training, signal_rate)
+    length = crop_length(training, signal_rate)
     if length < SHORTEST:
         raise UserError(
             f"--training.crop_seconds {training.crop_seconds:g} gives crops of {length} samples, discriminators need "
@@ -261,17 +241,9 @@ def fit(codec: Codec, track: Track, training: Training, seed: int, device: torch
     codec.fit(crops(track, training, count, [seed, training.steps + 1]).to(device))
 
 
-def train(
-    codec: Codec,
-    track: Track,
-    training: Training,
-    seed: int,
-    folder: Path,
-    logger: Any = False,
-    bar: bool = True,
-    quantizers: Quantizers = "join",
-) -> TrainingModule:
-    """Train in place, from `folder`/last.ckpt on where an earlier call was cut off; ends on the CPU, in eval mode."""
+def train(codec: Codec, job: Job, quantizers: Quantizers = "join") -> TrainingModule:
+    """Train in place, from the folder's last.ckpt on where a call was cut off before; ends on the CPU, in eval mode."""
+    track, training, seed, folder, logger, bar = job
     check_training(codec, training, track.signal_rate)
     module = TrainingModule(codec, track, training, seed, quantizers)
     checkpoint = folder / "last.ckpt"
@@ -308,11 +280,12 @@ def train(
     if module.best is not None:
         codec.load_state_dict(module.best)
     leave(codec, module.trained)
-    codec.to("cpu").eval()
-    for quantizer in codec.quantizers:
-        quantizer.bypass = False
+    leave_trained(codec)
     return module
 
 
-def _crop_length(training: Training, signal_rate: float) -> int:
-    return max(1, round(training.crop_seconds * signal_rate))
+def leave_trained(codec: Codec) -> None:
+    """On the CPU, in eval mode, quantizers in."""
+    codec.to("cpu").eval()
+    for quantizer in codec.quantizers:
+        quantizer.bypass = False

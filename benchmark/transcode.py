@@ -25,7 +25,7 @@ from .domains import front_end_of
 from .entropy_coding import Coder
 from .errors import BitstreamError, UserError
 from .evaluation import decode_file, encode_file, kilobits_per_second
-from .run import MODEL, SPEC, load_model
+from .models import MODEL, SPEC, load_model
 from .spec import Spec
 from .tracks import FrontEnd
 

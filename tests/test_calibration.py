@@ -18,7 +18,7 @@ from codecbench.benchmark.calibration import (
 )
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.grid import make_specs
-from codecbench.benchmark.run import make_codec
+from codecbench.benchmark.models import make_codec
 from codecbench.benchmark.spec import Spec
 from codecbench.benchmark.training_options import Training
 from codecbench.codecs.frae import FRAE

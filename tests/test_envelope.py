@@ -11,7 +11,8 @@ from codecbench.benchmark.calibration import codec_for
 from codecbench.benchmark.entropy_coding import decode_codes, encode_codes, information
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.evaluation import decode_file, encode_file
-from codecbench.benchmark.run import load_model, run
+from codecbench.benchmark.models import load_model
+from codecbench.benchmark.run import run
 from codecbench.benchmark.spec import Choice
 from codecbench.codecs.checks import run_checks
 from codecbench.codecs.envelope import HOP, Envelope, band_means

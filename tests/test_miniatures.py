@@ -8,7 +8,7 @@ import torch
 from codecbench.benchmark.cli import main
 from codecbench.benchmark.entropy_coding import decode_codes, encode_codes
 from codecbench.benchmark.tracks import TestItem, Track
-from codecbench.benchmark.training import train
+from codecbench.benchmark.training import Job, train
 from codecbench.benchmark.training_options import Training
 from codecbench.codecs.base import Codec, Coded
 from codecbench.datamodules.demo import Demo
@@ -111,7 +111,7 @@ def test_a_cascade_with_a_quantizer_per_stage_trains_and_codes_through_the_same_
 
     torch.manual_seed(0)
     codec, track = Cascade(make), Vectors()
-    module = train(codec, track, Training(steps=60, validate_every=20), 0, tmp_path, bar=False)
+    module = train(codec, Job(track, Training(steps=60, validate_every=20), 0, tmp_path, bar=False))
     assert shares == [0.75, 0.25] and codec.alphabet == (64, 4)
     assert module.curve[-1][1] < 0.5 * float(track.validation_batch().var())
     signal = track.validation_batch()[:1]

@@ -9,7 +9,7 @@ import torch
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.phases import Stretch, check_phases, enter, leave, stretch_of, trainable
 from codecbench.benchmark.tracks import TestItem, Track
-from codecbench.benchmark.training import TrainingModule, converged, train
+from codecbench.benchmark.training import Job, TrainingModule, converged, train
 from codecbench.benchmark.training_options import Training
 from codecbench.codecs.base import Codec, Coded
 from codecbench.quantizers.base import Maker, Quantizer
@@ -91,7 +91,7 @@ def cascade() -> Cascade:
 
 
 def trained(codec: Codec, folder: Path, **training: Any) -> TrainingModule:
-    return train(codec, Vectors(), Training(**{**SHORT, **training}), 0, folder, bar=False)
+    return train(codec, Job(Vectors(), Training(**{**SHORT, **training}), 0, folder, bar=False))
 
 
 def states(codec: Codec, stage: int) -> dict[str, Tensor]:

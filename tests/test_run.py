@@ -17,7 +17,7 @@ from codecbench.benchmark.bitstream import BitstreamError
 from codecbench.benchmark.cli import main
 from codecbench.benchmark.cochlear_track import CochlearFrontEnd
 from codecbench.benchmark.evaluation import decode_file
-from codecbench.benchmark.run import load_model
+from codecbench.benchmark.models import load_model
 from codecbench.benchmark.training import converged
 from codecbench.benchmark.training_options import Training
 from codecbench.datamodules.cochlear.ace import AceConfig

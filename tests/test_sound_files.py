@@ -12,7 +12,7 @@ from codecbench.benchmark.cli import main
 from codecbench.benchmark.domains import signal_rate
 from codecbench.benchmark.evaluation import decode_file
 from codecbench.benchmark.grid import make_specs
-from codecbench.benchmark.run import MODEL, SPEC, load_model, make_codec
+from codecbench.benchmark.models import MODEL, SPEC, load_model, make_codec
 from codecbench.datamodules.base import active_level
 from codecbench.datamodules.demo import Demo
 from safetensors.torch import save_file

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from codecbench.benchmark import ascent, run, staged
+from codecbench.benchmark import ascent, models, staged
 from codecbench.benchmark.ascent import ascend
 from codecbench.benchmark.cochlear_track import CochlearTrack
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.grid import make_specs
+from codecbench.benchmark.models import make_codec, training_summary
 from codecbench.benchmark.spec import Choice, Spec
 from codecbench.benchmark.spsa import SPSA
 from codecbench.benchmark.staged import Trained, train_as_asked
 from codecbench.benchmark.stages import VSTOI, Fit, Gradient, parse_stages, shortened, written
-from codecbench.benchmark.training import check_training
+from codecbench.benchmark.training import Job, check_training
 from codecbench.benchmark.training_options import Training
 from codecbench.codecs.base import Codec
 from codecbench.codecs.frae import FRAE
@@ -99,7 +100,7 @@ def test_what_cannot_be_is_told_in_one_line(stages: list[str], line: str) -> Non
 def test_stages_that_a_codec_cannot_have_are_told_before_the_first(codec: str, stages: list[str], line: str) -> None:
     (spec,) = make_specs("residual", codec, "demo", bitrate=6.0, training={"stages": stages})
     with pytest.raises(UserError, match=line):
-        check_training(run.make_codec(spec, 16_000), spec.training, 16_000)
+        check_training(make_codec(spec, 16_000), spec.training, 16_000)
 
 
 def test_a_stretch_of_a_pattern_is_that_of_its_sound(track: CochlearTrack) -> None:
@@ -117,7 +118,7 @@ def test_without_quantizers_their_codebooks_stay_as_they_were(track: CochlearTra
     training = Training(stages=["gradient:steps=5,quantized=false", "vstoi:steps=2,quantized=false,batch=1,seconds=1"])
     stages = parse_stages(training.stages or [])
     for number, stage in enumerate(stages):
-        staged._run(codec, track, training, stage, False, 0, tmp_path / str(number), False, False)
+        staged._run(codec, Job(track, training, 0, tmp_path / str(number), bar=False), stage, False)
     assert codec.quantizer.codebook.equal(before["quantizer.codebook"])
     assert not codec.encoder[0].weight.equal(before["encoder.0.weight"])
 
@@ -125,9 +126,8 @@ def test_without_quantizers_their_codebooks_stay_as_they_were(track: CochlearTra
 def test_quantizers_that_no_stage_fitted_are_fitted_at_last(track: CochlearTrack, tmp_path: Path) -> None:
     codec = small_codec()
     before = state(codec)
-    trained = train_as_asked(
-        codec, track, Training(stages=["gradient:steps=5,quantized=false"]), 0, tmp_path, bar=False
-    )
+    training = Training(stages=["gradient:steps=5,quantized=false"])
+    trained = train_as_asked(codec, Job(track, training, 0, tmp_path, bar=False))
     assert [report["stage"] for report in trained.stages][1:] == ["fit"]
     assert not codec.quantizer.codebook.equal(before["quantizer.codebook"])
     assert not codec.training and not codec.quantizer.bypass
@@ -137,7 +137,7 @@ def test_all_stages_twice_give_the_same_codec(track: CochlearTrack, tmp_path: Pa
     found = []
     for name in "ab":
         codec = small_codec()
-        trained = train_as_asked(codec, track, Training(stages=STAGES), 0, tmp_path / name, bar=False)
+        trained = train_as_asked(codec, Job(track, Training(stages=STAGES), 0, tmp_path / name, bar=False))
         found.append(state(codec))
     assert same(*found)
     assert [len(report.get("vstoi", [])) for report in trained.stages] == [0, 4, 0, 3]
@@ -170,7 +170,7 @@ def test_an_ascent_that_was_cut_off_goes_on(
 def test_the_exact_gradient_raises_the_intelligibility_of_unseen_voices(track: CochlearTrack, tmp_path: Path) -> None:
     codec = small_codec()
     training = Training(stages=["gradient:steps=300,quantized=false", "vstoi:steps=40,batch=8,quantized=false"])
-    trained = train_as_asked(codec, track, training, 0, tmp_path, bar=False)
+    trained = train_as_asked(codec, Job(track, training, 0, tmp_path, bar=False))
     (_, before, _), *_, (_, after, _) = trained.stages[1]["vstoi"]
     assert after > before + 0.01
 
@@ -185,8 +185,8 @@ def test_runs_share_what_was_trained_before_quantizers_came_in(
     training = Training(stages=[GRADIENT, "fit"], validate_every=30)
     found = []
     for bits, made_of in ((2.0, "this"), (3.0, "this"), (3.0, "that")):
-        codec, place = small_codec(bits=bits), tmp_path / f"{bits} {made_of}"
-        found.append(train_as_asked(codec, track, training, 0, place, False, False, (tmp_path / "shared", made_of)))
+        job = Job(track, training, 0, tmp_path / f"{bits} {made_of}", bar=False)
+        found.append(train_as_asked(small_codec(bits=bits), job, (tmp_path / "shared", made_of)))
     assert len(trainings) == 2
     assert found[0].stages[0] == found[1].stages[0] and found[0].curve == found[1].curve
     assert [len(each.codec.quantizer.codebook) for each in found] == [4, 8, 8]  # type: ignore[union-attr]
@@ -197,7 +197,7 @@ def test_codecs_that_share_out_the_bits_share_stages_of_the_same_bits_alone(tmp_
     made_of = {}
     for codec in ("envelope", "frae"):
         (spec,) = make_specs("ste_vq", codec, "demo", bitrate=4.0, training={"stages": [GRADIENT]})
-        made_of[codec] = [run._shared(spec, tmp_path, bits) for bits in (40.0, 50.0)]
+        made_of[codec] = [models._shared(spec, tmp_path, bits) for bits in (40.0, 50.0)]
     assert made_of["envelope"][0] != made_of["envelope"][1]
     assert made_of["frae"][0] == made_of["frae"][1], "what its quantizer spends changes nothing before it"
 
@@ -208,11 +208,11 @@ def test_a_run_in_stages_says_so_in_its_record(tmp_path: Path) -> None:
     )
     spec = replace(spec, codec=Choice("frae", spec.codec.options | SMALL))
     folder = tmp_path / "run"
-    summary = run._training_summary(Trained(small_codec(), [], 1.0, [{"vstoi": [[0, 0.5, 0.8]] * 4}]), spec, folder)
+    summary = training_summary(Trained(small_codec(), [], 1.0, [{"vstoi": [[0, 0.5, 0.8]] * 4}]), spec, folder)
     assert summary["steps"] == 4 and summary["converged"] and Spec.from_yaml(spec.to_yaml()) == spec
 
 
 def test_a_damaged_state_is_told(track: CochlearTrack, tmp_path: Path) -> None:
     (tmp_path / "stage-0.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="damaged"):
-        train_as_asked(small_codec(), track, Training(stages=["fit"]), 0, tmp_path, bar=False)
+        train_as_asked(small_codec(), Job(track, Training(stages=["fit"]), 0, tmp_path, bar=False))

@@ -8,7 +8,7 @@ from codecbench.benchmark import plugins
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.grid import make_specs
 from codecbench.benchmark.listing import options_help
-from codecbench.benchmark.run import make_codec
+from codecbench.benchmark.models import make_codec
 from codecbench.benchmark.spec import Choice, Spec, build_quantizer
 from codecbench.quantizers.base import Stage
 from codecbench.quantizers.checking import built

@@ -19,7 +19,7 @@ from codecbench.benchmark.domains import signal_rate
 from codecbench.benchmark.errors import BitstreamError
 from codecbench.benchmark.evaluation import decode_file, decode_payload, encode_file
 from codecbench.benchmark.grid import make_specs
-from codecbench.benchmark.run import MODEL, SPEC, load_model, make_codec
+from codecbench.benchmark.models import MODEL, SPEC, load_model, make_codec
 from codecbench.codecs.frae import FRAE
 from codecbench.datamodules.base import LEVEL, active_level
 from codecbench.datamodules.cochlear.ace import AceConfig, ace

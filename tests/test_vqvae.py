@@ -11,7 +11,8 @@ from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.grid import make_specs
 from codecbench.benchmark.image_track import ImageTrack
 from codecbench.benchmark.metrics.workers import score_pool
-from codecbench.benchmark.run import asked_bits, run
+from codecbench.benchmark.models import asked_bits
+from codecbench.benchmark.run import run
 from codecbench.benchmark.transcode import decode
 from codecbench.codecs.checks import run_checks
 from codecbench.codecs.vqvae import VQVAE, Residual
