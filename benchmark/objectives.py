@@ -26,7 +26,7 @@ from .ascent import HELD_OUT, HELD_OUT_SECONDS
 from .cochlear_track import CochlearTrack
 from .domains import domain_of, signal_rate, track_of
 from .errors import UserError
-from .models import make_codec
+from .models import asked_bits, make_codec, shared_stages
 from .plugins import nearest
 from .run import steady
 from .search_space import Space, overlay, probes, stages_of
@@ -61,6 +61,7 @@ class Aim:
     spsa_steps: int = 100
     quantized: bool = False  # pattern: SPSA and score with quantizers, fitted on the pattern's latents in between
     item: str | None = None  # training item; None: that of median length
+    stages: Path | None = None  # validation: a folder for stages that trials have in common; None: each has its own
 
     def __post_init__(self) -> None:
         for name in ("adam_steps", "spsa_steps"):
@@ -143,15 +144,19 @@ def evaluate(spec: Spec, aim: Aim, report: Report) -> float:
     """The score of one trial, higher is better. PrunedError where `report` ends it, UserError where it cannot be."""
     with steady(spec.seed), tempfile.TemporaryDirectory(prefix="tune-") as folder:
         track, codec = track_of(spec), make_codec(spec, signal_rate(spec))
+        shared = None
         if aim.objective == "pattern":
             track = one_pattern(track, aim.item)
             stages = _pattern_stages(spec.training, aim)
             training, quantized = replace(spec.training, batch_size=1, stages=stages), aim.quantized
         else:
             training, quantized = spec.training, True
+            if aim.stages is not None:
+                shared = shared_stages(spec, aim.stages / "trial", asked_bits(spec, track.signal_rate))
         score = _scorer(codec, track, domain_of(spec))
         reporter = _Reporter(codec, score, report, aim.objective == "validation")
-        train_as_asked(codec, Job(track, training, spec.seed, Path(folder), reporter, bar=False))
+        job = Job(track, training, spec.seed, Path(folder), reporter, bar=False)
+        train_as_asked(codec, job, shared)
         for quantizer in codec.quantizers:
             quantizer.bypass = not quantized
         return score()

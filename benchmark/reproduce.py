@@ -23,7 +23,7 @@ from .errors import UserError
 from .grid import make_specs
 from .judging import Result, Rows
 from .plugins import nearest
-from .run import run_one, watched_on
+from .run import check_run, run_one, watched_on
 from .spec import Spec, build_corpus
 from .stages import parse_stages, written
 from .train_scores import TRAIN_ITEMS, score_on_train
@@ -105,7 +105,10 @@ def make_plan(file: ClaimsFile, profile: str, request: Request) -> Plan:
     runs, impossible, first = [], {}, None
     for label, asked in file.runs[profile].items():
         try:
-            runs += [Planned(label, spec, asked.on_train) for spec in specs_of(asked, request)]
+            specs = specs_of(asked, request)
+            for spec in specs:
+                check_run(spec)
+            runs += [Planned(label, spec, asked.on_train) for spec in specs]
         except ValueError as error:  # UserError and DataError among them
             impossible[label] = " ".join(str(error).split())
             first = first or error

@@ -51,12 +51,8 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
     """Every run that has not finished yet, then one table and where the files are."""
     _writable(output_dir)
     specs = list({spec.hash: spec for spec in specs}.values())
-    for spec in specs:  # what cannot be is said before anything is trained
-        if is_classical(spec.codec.name):
-            check_baseline(spec)
-            continue
-        rate = signal_rate(spec)
-        check_training(make_codec(spec, rate), spec.training, rate)
+    for spec in specs:
+        check_run(spec)
     for data in {spec.data_fingerprint: spec.data for spec in specs}.values():
         build_corpus(data).validate()
     found = []
@@ -71,6 +67,15 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
     for record in found:
         console.print(f"files: {output_dir / record.name}", highlight=False, soft_wrap=True)
     return found
+
+
+def check_run(spec: Spec) -> None:
+    """Say what cannot be before anything is trained: UserError."""
+    if is_classical(spec.codec.name):
+        check_baseline(spec)
+        return
+    rate = signal_rate(spec)
+    check_training(make_codec(spec, rate), spec.training, rate)
 
 
 def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: Console) -> Record:

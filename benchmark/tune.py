@@ -8,11 +8,12 @@ Hinrichs, Bilsky & Ostermann used SMAC. See objectives.py for what is maximised,
 import itertools
 import os
 import signal
+import tempfile
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def tune(specs: Sequence[Spec], asked: Namespace, command: str, console: Console
             console.print(
                 "several workers: what is tried next depends on which trial ends first; no two searches agree"
             )
-        _search(search, spec, aim, asked, console)
+        with tempfile.TemporaryDirectory(prefix="tune-") as folder:
+            _search(search, spec, replace(aim, stages=Path(folder)), asked, console)
         _write(search, spec, scored_by, recipe, command, console)
     console.print(f"study: {asked.study}", highlight=False, soft_wrap=True)
     console.print(f"next: benchmark run --config {recipe}", highlight=False, soft_wrap=True)

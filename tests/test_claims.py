@@ -193,6 +193,13 @@ def speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def test_what_cannot_be_trained_is_said_before_any_run(speech: Path, tmp_path: Path, capsys) -> None:
+    judged = {"label": "judged", "settings": {"codec": "frae", "training": {"adversarial_weight": 1.0}}}
+    claims = written(MINIATURE | {"runs": [*MINIATURE["runs"], judged | {"for": {"tiny": [{}]}}]}, tmp_path)
+    assert main(["reproduce", str(claims), "--data.root", str(speech), "--dry-run"]) == 0
+    assert "cannot run: discriminators judge waveforms" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_miniature_paper_is_reproduced(speech: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     claims, runs = written(MINIATURE, tmp_path), tmp_path / "runs"
     words = ["reproduce", str(claims), "--data.root", str(speech), "--output-dir", str(runs)]

@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from codecbench.benchmark import objectives
+from codecbench.benchmark import objectives, staged
 from codecbench.benchmark.domains import signal_rate, track_of
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.grid import make_specs
@@ -187,6 +187,25 @@ def test_a_validation_of_patterns_is_scored_by_vstoi(monkeypatch: pytest.MonkeyP
     training = {"steps": 1, "batch_size": 1, "crop_seconds": 0.02, "warmup": 0.0, "cooldown": 0.0}
     score = evaluate(spec_of("kmeans_vq:codebook_bits=2", "aec", training=training), Aim("validation"), lambda _: False)
     assert 0 < score < 1
+
+
+def test_trials_go_on_from_the_stages_they_have_in_common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those before any quantizer, of trials that differ in their quantizers; the scores are as without."""
+    monkeypatch.setattr(objectives, "HELD_OUT", 4)
+    trained: list[Any] = []
+    train = staged.train
+    monkeypatch.setattr(staged, "train", lambda *given: trained.append(given) or train(*given))
+    training = {"stages": ["gradient:steps=1,quantized=false", "fit"], "batch_size": 1, "crop_seconds": 0.02}
+    spec = spec_of("kmeans_vq", "aec", training=training)
+    each = [overlay(spec, {"quantizer.codebook_bits": bits}) for bits in (2.0, 3.0)]
+    shared = [evaluate(one, Aim("validation", stages=tmp_path), lambda _: False) for one in each]
+    assert len(trained) == 1
+    alone = evaluate(each[1], Aim("validation"), lambda _: False)
+    assert len(trained) == 2
+    assert alone == shared[1] != shared[0]
+    slower = overlay(each[1], {RATE: 0.001})
+    assert evaluate(slower, Aim("validation", stages=tmp_path), lambda _: False) != alone
+    assert len(trained) == 3, "its first stage is another one"
 
 
 def test_a_trial_ends_when_it_is_told_to() -> None:

@@ -197,7 +197,7 @@ def test_codecs_that_share_out_the_bits_share_stages_of_the_same_bits_alone(tmp_
     made_of = {}
     for codec in ("envelope", "frae"):
         (spec,) = make_specs("ste_vq", codec, "demo", bitrate=4.0, training={"stages": [GRADIENT]})
-        made_of[codec] = [models._shared(spec, tmp_path, bits) for bits in (40.0, 50.0)]
+        made_of[codec] = [models.shared_stages(spec, tmp_path, bits) for bits in (40.0, 50.0)]
     assert made_of["envelope"][0] != made_of["envelope"][1]
     assert made_of["frae"][0] == made_of["frae"][1], "what its quantizer spends changes nothing before it"
 
