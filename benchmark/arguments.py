@@ -236,7 +236,9 @@ def _type_error(group: str, label: str, cls: type, given: Mapping[str, Any], mes
     if match is None or parameter is None or match[1] not in given:
         return f"{label}: {' '.join(message.split())}"
     kind = inspect.formatannotation(parameter.annotation).replace("Literal", "one of ")
-    return f"{label}: {match[1]}={_text(given[match[1]])} does not fit; it must be {kind}"
+    refused = _text(given[match[1]])
+    example = f", such as '[\"{refused}\"]'" if kind.startswith("list[str]") and "[" not in refused else ""
+    return f"{label}: {match[1]}={refused} does not fit; it must be {kind}{example}"
 
 
 def _pieces(value: Any) -> list[str]:

@@ -132,6 +132,10 @@ def test_quiet_prints_nothing(grid, capsys):
             "identity has no option 'codebook_bits'. It has none.",
         ),
         ("--quantizer.codebook_bits many", "nsvq: codebook_bits=many does not fit; it must be float"),
+        (
+            "--training.stages fit",
+            "training: stages=fit does not fit; it must be list[str] | None, such as '[\"fit\"]'",
+        ),
         ("--quantizer.codebook_bits 40", "nsvq: codebook_bits=40.0 must lie between 1 and 16"),
         ("--seed 5:1", "--seed 5:1 is empty; the second number must be above the first"),
         ("--seed one", "--seed one is no seed; write 0 or 0,1 or 0:5 (which leaves 5 out)"),
