@@ -144,7 +144,7 @@ def _table(table: Table, planned: Sequence[str], results: Results, command: str)
     if rows:
         yield from _markdown(header, rows)
     if others := len(table.paper) - len(asked):
-        yield f"{others} of the paper's {len(table.paper)} rows are of runs that this profile leaves out.\n"
+        yield f"Of the paper's {len(table.paper)} rows this profile leaves out {others}.\n"
     references = [f"{SET[split]} {_reference(results, split)}" for split in table.splits]
     yield f"{table.note} Uncoded VSTOI, ours: {', '.join(references)}. Made by `{command}`.\n".strip()
 

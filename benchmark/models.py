@@ -79,7 +79,7 @@ def train_model(spec: Spec, track: Track, folder: Path, logger: Any, console: Co
     if spec.bitrate is None or first is None:
         codec = make_codec(spec, rate)
         job = Job(track, spec.training, spec.seed, folder / "checkpoints", logger, bar=not console.quiet)
-        trained = train_as_asked(codec, job, shared_stages(spec, folder))
+        trained = train_as_asked(codec, job, shared_stages(spec, folder.parent / STAGES))
         _fit_tables(spec, codec, track)
     else:
         steered = any(quantizer.rate_is_learned for quantizer in make_codec(spec, rate).quantizers)
@@ -110,15 +110,12 @@ def training_summary(trained: Trained, spec: Spec, folder: Path) -> dict[str, An
 
 
 def shared_stages(spec: Spec, folder: Path, bits: float | None = None) -> tuple[Path, Any]:
-    """Where runs beside `folder` share stages, and all of a spec that those before quantizers follow from.
-
-    The codec's constructor draws its weights before it makes quantizers, or the quantizer would be part of it.
-    """
+    """`folder`, and all of a spec that stages before quantizers follow from; initial weights are for the training."""
     content = replace(spec, codec=codec_for(spec.codec, bits)).recorded()
     parts = {part: content[part] for part in ("codec", "data", "data_fingerprint", "ace", "seed", "version")}
     parts["plugins"] = [plugin for plugin in spec.plugins if plugin[0] in (spec.codec.name, spec.data.name)]
     training = {option: value for option, value in content["training"].items() if option != "stages"}
-    return folder.parent / STAGES, [parts, training]
+    return folder, [parts, training]
 
 
 def _searched(spec: Spec, search: RateSearch, track: Track, folder: Path, logger: Any, console: Console) -> Trained:
@@ -129,7 +126,7 @@ def _searched(spec: Spec, search: RateSearch, track: Track, folder: Path, logger
         codec = make_codec(spec, signal_rate(spec), bits)
         place, logged = folder / "checkpoints" / str(number), logger if in_full else False
         job = Job(track, training, spec.seed, place, logged, bar=not console.quiet)
-        last = train_as_asked(codec, job, shared_stages(spec, folder, bits))
+        last = train_as_asked(codec, job, shared_stages(spec, folder.parent / STAGES, bits))
         kbps, widened = trim(codec, search.wanted, partial(_fitted_rate, spec, codec, track))
         what = "training" if in_full else "pilot"
         console.print(f"  {what}: {bits:.2f} bit a position gave {kbps:.2f} of {search.wanted:g} kbit/s")

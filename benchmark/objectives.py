@@ -152,7 +152,7 @@ def evaluate(spec: Spec, aim: Aim, report: Report) -> float:
         else:
             training, quantized = spec.training, True
             if aim.stages is not None:
-                shared = shared_stages(spec, aim.stages / "trial", asked_bits(spec, track.signal_rate))
+                shared = shared_stages(spec, aim.stages, asked_bits(spec, track.signal_rate))
         score = _scorer(codec, track, domain_of(spec))
         reporter = _Reporter(codec, score, report, aim.objective == "validation")
         job = Job(track, training, spec.seed, Path(folder), reporter, bar=False)

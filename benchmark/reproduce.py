@@ -107,9 +107,10 @@ def make_plan(file: ClaimsFile, profile: str, request: Request) -> Plan:
         try:
             specs = specs_of(asked, request)
             for spec in specs:
-                check_run(spec)
+                if not (request.output_dir / spec.name / records.RECORD_FILE).exists():
+                    check_run(spec)
             runs += [Planned(label, spec, asked.on_train) for spec in specs]
-        except ValueError as error:  # UserError and DataError among them
+        except Exception as error:  # a stranger's plug-in may raise anything
             impossible[label] = " ".join(str(error).split())
             first = first or error
     if first is not None and not runs:

@@ -55,6 +55,8 @@ def train_as_asked(codec: Codec, job: Job, shared: tuple[Path, Any] | None = Non
         module = train(codec, job)
         return Trained(codec, module.curve, module.spent, [])
     stages = _with_fit(parse_stages(job.training.stages))
+    if shared is not None:
+        shared = shared[0], [shared[1], _initial(codec)]
     curve: Curve = []
     reports: list[dict[str, Any]] = []
     for number, stage in enumerate(stages):
@@ -107,6 +109,15 @@ def _run(codec: Codec, job: Job, stage: Stage, joined: bool) -> Done:
         if not name.startswith(fresh)
     }
     return Done(state, report)
+
+
+def _initial(codec: Codec) -> str:
+    """A digest of the codec's own weights, which a constructor may draw after those of its quantizers."""
+    digest, quantizers = hashlib.sha256(), _quantizers_in(codec)
+    for name, tensor in codec.state_dict().items():
+        if not name.startswith(quantizers):
+            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _quantizers_in(codec: Codec) -> tuple[str, ...]:

@@ -245,6 +245,7 @@ def train(codec: Codec, job: Job, quantizers: Quantizers = "join") -> TrainingMo
     """Train in place, from the folder's last.ckpt on where a call was cut off before; ends on the CPU, in eval mode."""
     track, training, seed, folder, logger, bar = job
     check_training(codec, training, track.signal_rate)
+    codec.train()  # an earlier stage may have left it in eval mode, where quantizers are never bypassed
     module = TrainingModule(codec, track, training, seed, quantizers)
     checkpoint = folder / "last.ckpt"
     start = 0

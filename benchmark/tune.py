@@ -46,7 +46,7 @@ def tune(specs: Sequence[Spec], asked: Namespace, command: str, console: Console
     check_aim(aim, spec, space)
     settings = {
         "space": {path: asdict(dimension) for path, dimension in space.items()},
-        "objective": asdict(aim),
+        "objective": {name: value for name, value in asdict(aim).items() if name != "stages"},
         "pruner": asked.pruner,
         "run": spec.recorded(),
     }
@@ -58,7 +58,8 @@ def tune(specs: Sequence[Spec], asked: Namespace, command: str, console: Console
                 "several workers: what is tried next depends on which trial ends first; no two searches agree"
             )
         with tempfile.TemporaryDirectory(prefix="tune-") as folder:
-            _search(search, spec, replace(aim, stages=Path(folder)), asked, console)
+            apart = any(path.startswith(("codec.", "training.")) for path in space)  # nothing is common to two trials
+            _search(search, spec, aim if apart else replace(aim, stages=Path(folder)), asked, console)
         _write(search, spec, scored_by, recipe, command, console)
     console.print(f"study: {asked.study}", highlight=False, soft_wrap=True)
     console.print(f"next: benchmark run --config {recipe}", highlight=False, soft_wrap=True)

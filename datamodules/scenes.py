@@ -40,7 +40,7 @@ from .cochlear.conditions import SCENARIOS, TABLE, Lists, Scene, check_names, ch
 from .cochlear.head import Head, SphericalHead
 from .cochlear.kayser import KayserHead
 from .cochlear.noise import SURROGATES, WITH_VOICES, synthetic_noise
-from .cochlear.noise_files import SHARES, NoiseFiles
+from .cochlear.noise_files import APART_SECONDS, SHARES, NoiseFiles
 from .cochlear.room import ROOMS, SIDES, room_response
 from .cochlear.sofa import SofaHead
 from .tree import Splits, first_of_each
@@ -139,7 +139,7 @@ class Scenes(Recordings):
         for path in self.head.files():
             yield ("head", path.name, content_hash(path))
         for name, path in self.recorded.paths.items():
-            yield ("noise", name, content_hash(path), str(SHARES))
+            yield ("noise", name, content_hash(path), f"{APART_SECONDS} {SHARES}")
 
     def notes(self) -> list[str]:
         """What stands in for the recordings of the paper, and what the speech corpus has to say."""

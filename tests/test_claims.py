@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from codecbench.benchmark import claims_report
 from codecbench.benchmark import reproduce as command
 from codecbench.benchmark.claims import Asked, claims_files
 from codecbench.benchmark.claims_reading import read_claims
@@ -191,6 +192,14 @@ def speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             place.mkdir(parents=True)
             shutil.copy(item.path, place)
     return root
+
+
+def test_rows_of_other_profiles_are_counted_not_shown(tmp_path: Path) -> None:
+    (table,) = read_claims(written(MINIATURE, tmp_path)).tables
+    shown = "\n".join(claims_report._table(table, ["frae 2 bit"], {}, "command"))
+    assert "| frae 2 bit |" in shown and "leaves out" not in shown
+    shown = "\n".join(claims_report._table(table, ["frae 4 bit"], {}, "command"))
+    assert "frae 2 bit" not in shown and "Of the paper's 1 rows this profile leaves out 1." in shown
 
 
 def test_what_cannot_be_trained_is_said_before_any_run(speech: Path, tmp_path: Path, capsys) -> None:

@@ -121,7 +121,9 @@ def test_what_cannot_serve_as_noise_is_told(tmp_path: Path) -> None:
     assert len(NoiseFiles(str(tmp_path)).recording("pauses")) == 3 * SECOND
     with pytest.raises(DataError, match=r"gap\.wav: silent for 0\.80 s from 1\.10 s on; cut that out"):
         NoiseFiles(str(tmp_path)).recording("gap")
-    with pytest.raises(DataError, match=r"ends\.wav: silent for 0\.80 s from 2\.60 s on"):
+    with pytest.raises(
+        DataError, match=r"ends\.wav: silent for 0\.80 s from 2\.60 s on, over 3\.00 s back to 0\.00 s; cut"
+    ):
         NoiseFiles(str(tmp_path)).recording("ends")
     soundfile.write(tmp_path / "rain.wav", np.ones(SECOND), SECOND)
     with pytest.raises(DataError, match="is noise 'rain' as well; keep one"):

@@ -189,6 +189,21 @@ def test_a_validation_of_patterns_is_scored_by_vstoi(monkeypatch: pytest.MonkeyP
     assert 0 < score < 1
 
 
+APART = "gradient:steps=1,quantized=false"
+
+
+@pytest.mark.parametrize("stages", [[APART, "gradient:steps=2"], [APART, APART, "fit"]])
+def test_a_stage_is_the_same_after_one_that_another_trial_trained(
+    stages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objectives, "HELD_OUT", 4)
+    spec = spec_of("kmeans_vq", "aec", training={"stages": stages, "batch_size": 1, "crop_seconds": 0.02})
+    each = [overlay(spec, {"quantizer.codebook_bits": bits}) for bits in (2.0, 3.0)]
+    evaluate(each[0], Aim("validation", stages=tmp_path), lambda _: False)
+    shared = evaluate(each[1], Aim("validation", stages=tmp_path), lambda _: False)
+    assert shared == evaluate(each[1], Aim("validation"), lambda _: False)
+
+
 def test_trials_go_on_from_the_stages_they_have_in_common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those before any quantizer, of trials that differ in their quantizers; the scores are as without."""
     monkeypatch.setattr(objectives, "HELD_OUT", 4)

@@ -202,6 +202,16 @@ def test_codecs_that_share_out_the_bits_share_stages_of_the_same_bits_alone(tmp_
     assert made_of["frae"][0] == made_of["frae"][1], "what its quantizer spends changes nothing before it"
 
 
+def test_weights_that_depend_on_the_quantizer_are_not_shared() -> None:
+    """Some constructors draw weights after they have made quantizers, whose own draws come in between."""
+    initial = {}
+    for codec in ("frae", "seanet-small"):
+        specs = make_specs("ste_vq:codebook_bits=2,ste_vq:codebook_bits=3", codec, "demo")
+        initial[codec] = {staged._initial(models.make_codec(spec, 16_000.0)) for spec in specs}
+    assert len(initial["frae"]) == 1
+    assert len(initial["seanet-small"]) == 2
+
+
 def test_a_run_in_stages_says_so_in_its_record(tmp_path: Path) -> None:
     (spec,) = make_specs(
         "kmeans_vq", "frae", "demo", training={"stages": ["gradient:steps=3", "vstoi:steps=1,batch=1"]}

@@ -125,6 +125,18 @@ def test_a_search_by_validation_goes_on_where_it_was() -> None:
     assert spec == overlay(asked, {RATE: best.params[RATE]})
 
 
+@pytest.mark.parametrize(("option", "common"), [(RATE, False), ("quantizer.replacement", True)])
+def test_trials_are_given_a_folder_for_what_they_have_in_common(
+    option: str, common: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aims: list[Any] = []
+    monkeypatch.setattr(tune, "attempt", lambda _spec, _values, aim, _report: aims.append(aim) or Outcome(1.0, "", 0.1))
+    Path("space.yaml").write_text(f"{option}: {{low: 0.01, high: 0.1}}", encoding="utf-8")
+    assert search("--space", "space.yaml", "--trials", "2") == 0
+    assert len(aims) == 2 and len({aim.stages for aim in aims}) == 1
+    assert (aims[0].stages is not None) == common
+
+
 def test_the_search_learns_from_scores() -> None:
     """Where large values are better, the last ten of twenty trials lie far above the first."""
     spec, tried = spec_of("nsvq", "none", "toy"), []

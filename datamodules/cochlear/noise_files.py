@@ -67,7 +67,7 @@ class NoiseFiles:
                 raise DataError(f"{shown(path)}: only {len(sound) / rate:.2f} s long; noise needs 1 s, better minutes")
             try:
                 sound = condition(sound, rate, SAMPLE_RATE)
-                for begin, end in {_bounds(len(sound), split) for split in SHARES}:
+                for begin, end in dict.fromkeys(_bounds(len(sound), split) for split in SHARES):
                     _check_silence(sound[begin:end], begin / SAMPLE_RATE)
             except DataError as error:
                 raise DataError(f"{shown(path)}: {error}") from None
@@ -89,11 +89,12 @@ def _check_silence(sound: np.ndarray, start: float) -> None:
     length = round(FRAME_SECONDS * SAMPLE_RATE)
     powers = sound[: len(sound) // length * length].reshape(-1, length).var(axis=1, dtype=np.float64)  # DC is no noise
     heard = np.flatnonzero(powers > 10 ** (SILENCE / 10))
-    seconds = len(powers) * FRAME_SECONDS
+    end = start + len(powers) * FRAME_SECONDS
     if not len(heard):
-        raise DataError(f"silent but for its offset for {seconds:.2f} s from {start:.2f} s on; cut that out")
+        raise DataError(f"silent but for its offset from {start:.2f} to {end:.2f} s; cut that out")
     gaps = np.diff([*heard, heard[0] + len(powers)]) - 1
     longest = int(np.argmax(gaps))
     if (gaps[longest] + 2) * FRAME_SECONDS >= SHORTEST_SPEECH:  # frames beside a gap may be silent in part
-        begin, seconds = (heard[longest] + 1) % len(powers) * FRAME_SECONDS, gaps[longest] * FRAME_SECONDS
-        raise DataError(f"silent for {seconds:.2f} s from {start + begin:.2f} s on; cut that out")
+        begin, seconds = start + (heard[longest] + 1) * FRAME_SECONDS, gaps[longest] * FRAME_SECONDS
+        over = f", over {end:.2f} s back to {start:.2f} s" if begin + seconds > end + FRAME_SECONDS / 2 else ""
+        raise DataError(f"silent for {seconds:.2f} s from {begin:.2f} s on{over}; cut that out")
