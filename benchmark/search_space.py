@@ -33,7 +33,7 @@ WIDTH = {"type": "int", "low": 8, "high": 96, "log": True}
 FRAE_WIDTHS = 3  # hidden layers where the codec is not told its widths
 FRAE = {"training.band_selection_weight": {"type": "log", "low": 0.01, "high": 1.0}}
 SPSA_SPACE = {
-    "spsa.stability": {"type": "log", "low": 10.0, "high": 1e5},
+    "spsa.stability": {"type": "log", "low": 100.0, "high": 1e6},
     "spsa.c": {"type": "log", "low": 1e-3, "high": 0.1},
 }
 
