@@ -23,6 +23,7 @@ from .spsa import ascend as climb
 from .stages import VSTOI
 from .tracks import Heard, Track
 
+MOST_SKIPPED = 20  # steps in a row
 KEPT_EVERY = 60.0  # seconds between two checkpoints
 VALIDATIONS = 10  # over a stage
 HELD_OUT, HELD_OUT_SECONDS = 32, 2.0  # validation crops
@@ -34,6 +35,7 @@ class Ascent(NamedTuple):
 
     curve: list[list[float]]  # step, VSTOI of validation crops decoded, and uncoded
     seconds: float
+    skipped: int  # steps
 
 
 class _Ascender(ABC):
@@ -41,6 +43,7 @@ class _Ascender(ABC):
 
     def __init__(self, codec: Codec, track: Track, stage: Any, seed: int) -> None:
         self.codec, self.track, self.stage, self.seed = codec, track, stage, seed
+        self.skipped = 0  # steps that moved nothing
 
     @abstractmethod
     def step(self, k: int, heard: Heard) -> None:
@@ -56,13 +59,16 @@ class _Ascender(ABC):
 
 
 class _ByGradient(_Ascender):
-    """Adam on the negative of mean VSTOI, plus the codec's own loss and the quantizers'."""
+    """Adam on the negative of mean VSTOI, plus the codec's own loss and the quantizers'.
+
+    Carried back through the feedback of some two thousand frames, a gradient may overflow: such a step is skipped.
+    """
 
     def __init__(self, codec: Codec, track: Track, stage: VSTOI, seed: int, clip: float) -> None:
         super().__init__(codec, track, stage, seed)
         self.parameters = [p for p in codec.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=stage.learning_rate)
-        self.clip = clip
+        self.clip, self.in_a_row = clip, 0
 
     def step(self, k: int, heard: Heard) -> None:
         steps = self.stage.steps
@@ -76,15 +82,24 @@ class _ByGradient(_Ascender):
             raise UserError(f"the stage vstoi diverged at step {k}; lower its learning_rate")
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        self.optimizer.step()
+        if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)):
+            self.optimizer.step()
+            self.in_a_row = 0
+        else:
+            self.skipped += 1
+            self.in_a_row += 1
+            if self.in_a_row > MOST_SKIPPED:
+                raise UserError(
+                    f"the stage vstoi has no finite gradient at step {k}; lower its learning_rate or seconds"
+                )
         self.codec.update(coded, (k + 1) / steps)
 
     def state(self) -> dict[str, Any]:
-        return self.optimizer.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "skipped": self.skipped, "in_a_row": self.in_a_row}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.skipped, self.in_a_row = int(state["skipped"]), int(state["in_a_row"])
 
     def _merit(self, decoded: Tensor, heard: Heard) -> Tensor:
         """VSTOI "B", balanced where the stage asks for it."""
@@ -141,7 +156,7 @@ def ascend(
             _keep(checkpoint, codec, ascender, k + 1, spent + kept - begin, curve)
     curve.append([stage.steps, *_heard(codec, track, stage, held_out)])
     checkpoint.unlink(missing_ok=True)
-    return Ascent(curve, spent + time.monotonic() - begin)
+    return Ascent(curve, spent + time.monotonic() - begin, ascender.skipped)
 
 
 def _enter(codec: Codec, quantized: bool) -> None:

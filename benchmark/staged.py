@@ -102,6 +102,7 @@ def _run(codec: Codec, job: Job, stage: Stage, joined: bool) -> Done:
     else:
         ascent = ascend(codec, job.track, stage, job.seed, job.folder, job.bar)
         report |= {"vstoi": ascent.curve, "seconds": ascent.seconds}
+        report |= {"skipped": ascent.skipped} if ascent.skipped else {}
     fresh = () if joined or stage.quantized else _quantizers_in(codec)  # nothing has been made of them
     state = {
         name: tensor.detach().cpu().clone().contiguous()

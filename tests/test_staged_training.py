@@ -166,6 +166,29 @@ def test_an_ascent_that_was_cut_off_goes_on(
     assert resumed.curve == uninterrupted.curve
 
 
+def test_a_gradient_that_overflows_moves_nothing(
+    track: CochlearTrack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frames' feedback may let it grow beyond all numbers; one such step is left out, many in a row are an end."""
+    codec, steps = small_codec(), [0]
+    seen: list[dict[str, Tensor]] = []
+
+    def overflow(gradient: Tensor) -> Tensor:
+        seen.append(state(codec))
+        steps[0] += 1
+        return gradient * (torch.inf if steps[0] == 2 else 1.0)
+
+    next(codec.decoder.parameters()).register_hook(overflow)
+    ended = ascend(codec, track, VSTOI(4, False, batch=1, seconds=1), 3, tmp_path / "once", False)
+    assert ended.skipped == 1 and not same(seen[0], seen[1]) and same(seen[1], seen[2]) and not same(seen[2], seen[3])
+    assert all(torch.isfinite(value).all() for value in codec.state_dict().values())
+    monkeypatch.setattr(ascent, "MOST_SKIPPED", 1)
+    codec = small_codec()
+    next(codec.decoder.parameters()).register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(UserError, match="no finite gradient at step 1; lower its learning_rate or seconds"):
+        ascend(codec, track, VSTOI(4, False, batch=1, seconds=1), 3, tmp_path / "often", False)
+
+
 @pytest.mark.slow
 def test_the_exact_gradient_raises_the_intelligibility_of_unseen_voices(track: CochlearTrack, tmp_path: Path) -> None:
     codec = small_codec()
