@@ -2,10 +2,13 @@
 
 Each step takes new crops of training signals, pattern and sound of one stretch of time, and mean VSTOI goes up. On the
 way validation crops are scored as a file would be decoded, and the state is kept, so that a killed stage goes on.
+Crops that hold too little speech to have a VSTOI, and gradients that overflow, move nothing: such steps are counted.
 """
 
+import math
 import time
 from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +25,14 @@ from .spsa import SPSA, Ascender, deciding_parameters
 from .spsa import ascend as climb
 from .stages import VSTOI
 from .tracks import Heard, Track
+from .training import Job
 
 MOST_SKIPPED = 20  # steps in a row
 KEPT_EVERY = 60.0  # seconds between two checkpoints
 VALIDATIONS = 10  # over a stage
 HELD_OUT, HELD_OUT_SECONDS = 32, 2.0  # validation crops
+VALIDATION = "validation_vstoi"  # to a logger
+REMEDIES = {VSTOI.kind: "lower its learning_rate", SPSA.kind: "raise its stability"}
 FLAT_OUT = 0.7  # share of the steps after which the learning rate falls to 0
 
 
@@ -38,16 +44,37 @@ class Ascent(NamedTuple):
     skipped: int  # steps
 
 
+@dataclass
+class _Progress:
+    """How far a stage has come."""
+
+    step: int = 0  # the next one
+    spent: float = 0.0  # seconds, up to the last checkpoint
+    skipped: int = 0
+    in_a_row: int = 0
+    curve: list[list[float]] = field(default_factory=list)
+
+    def count(self, moved: bool, kind: str) -> None:
+        """A step is over. UserError where too many in a row came to nothing."""
+        self.step += 1
+        self.skipped += not moved
+        self.in_a_row = 0 if moved else self.in_a_row + 1
+        if self.in_a_row > MOST_SKIPPED:
+            raise UserError(
+                f"{self.in_a_row} steps in a row of the stage {kind} came to nothing, the last at {self.step - 1}; "
+                f"{REMEDIES[kind]}, or give crops of more seconds, which hold 0.4 s of speech"
+            )
+
+
 class _Ascender(ABC):
     """One way of climbing."""
 
     def __init__(self, codec: Codec, track: Track, stage: Any, seed: int) -> None:
         self.codec, self.track, self.stage, self.seed = codec, track, stage, seed
-        self.skipped = 0  # steps that moved nothing
 
     @abstractmethod
-    def step(self, k: int, heard: Heard) -> None:
-        """Step k of the stage."""
+    def step(self, k: int, heard: Heard) -> bool:
+        """Step k of the stage; whether anything moved."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -61,45 +88,40 @@ class _Ascender(ABC):
 class _ByGradient(_Ascender):
     """Adam on the negative of mean VSTOI, plus the codec's own loss and the quantizers'.
 
-    Carried back through the feedback of some two thousand frames, a gradient may overflow: such a step is skipped.
+    Carried back through the feedback of some two thousand frames, a gradient may overflow.
     """
 
     def __init__(self, codec: Codec, track: Track, stage: VSTOI, seed: int, clip: float) -> None:
         super().__init__(codec, track, stage, seed)
         self.parameters = [p for p in codec.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=stage.learning_rate)
-        self.clip, self.in_a_row = clip, 0
+        self.clip = clip
 
-    def step(self, k: int, heard: Heard) -> None:
+    def step(self, k: int, heard: Heard) -> bool:
         steps = self.stage.steps
         for group in self.optimizer.param_groups:
             group["lr"] = self.stage.learning_rate * min(1.0, (steps - k) / max(1.0, (1 - FLAT_OUT) * steps))
         coded: Coded = self.codec(heard.pattern)
         merit = self._merit(coded.signal, heard)
+        if merit.isnan().all():
+            return False
         loss = self.stage.distortion * self.track.loss(heard.pattern, coded.signal) - merit.nanmean()
         loss = loss + sum(quantized.loss for quantized in coded.quantized)
         if not torch.isfinite(loss):
             raise UserError(f"the stage vstoi diverged at step {k}; lower its learning_rate")
         self.optimizer.zero_grad()
         loss.backward()
-        if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)):
+        moved = bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)))
+        if moved:
             self.optimizer.step()
-            self.in_a_row = 0
-        else:
-            self.skipped += 1
-            self.in_a_row += 1
-            if self.in_a_row > MOST_SKIPPED:
-                raise UserError(
-                    f"the stage vstoi has no finite gradient at step {k}; lower its learning_rate or seconds"
-                )
         self.codec.update(coded, (k + 1) / steps)
+        return moved
 
     def state(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict(), "skipped": self.skipped, "in_a_row": self.in_a_row}
+        return self.optimizer.state_dict()
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.skipped, self.in_a_row = int(state["skipped"]), int(state["in_a_row"])
+        self.optimizer.load_state_dict(state)
 
     def _merit(self, decoded: Tensor, heard: Heard) -> Tensor:
         """VSTOI "B", balanced where the stage asks for it."""
@@ -120,8 +142,9 @@ class _BySPSA(_Ascender):
         _enter(codec, stage.quantized)
         self.spsa = Ascender(deciding_parameters(codec.eval(), probe.pattern), stage, seed)
 
-    def step(self, k: int, heard: Heard) -> None:
-        climb(self.spsa, self.codec.eval(), heard.pattern, self.track.merit_of_variants(heard, self.stage.limit))
+    def step(self, k: int, heard: Heard) -> bool:
+        merit = self.track.merit_of_variants(heard, self.stage.limit)
+        return math.isfinite(climb(self.spsa, self.codec.eval(), heard.pattern, merit).value)
 
     def state(self) -> dict[str, Any]:
         return self.spsa.state_dict()
@@ -130,33 +153,45 @@ class _BySPSA(_Ascender):
         self.spsa.load_state_dict(state)
 
 
-def ascend(
-    codec: Codec, track: Track, stage: VSTOI | SPSA, seed: int, place: Path, bar: bool, clip: float = 1.0
-) -> Ascent:
-    """Run a stage in place, from `place`/last.ckpt on where an earlier call was cut off."""
-    if isinstance(stage, VSTOI):
-        ascender: _Ascender = _ByGradient(codec, track, stage, seed, clip)
-    else:
-        ascender = _BySPSA(codec, track, stage, seed)
-    place.mkdir(parents=True, exist_ok=True)
-    checkpoint = place / "last.ckpt"
-    start, spent, curve = _resume(checkpoint, codec, ascender)
+def ascend(codec: Codec, job: Job, stage: VSTOI | SPSA, earlier: int = 0) -> Ascent:
+    """Run a stage in place, from last.ckpt in the job's folder on where an earlier call was cut off.
+
+    `earlier`: steps of the stages before it, which a logger's steps go on from.
+    """
+    track, seed = job.track, job.seed
+    ascender = _ascender(codec, job, stage)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = job.folder / "last.ckpt"
+    progress = _resume(checkpoint, codec, ascender)
     held_out = track.heard("validation", HELD_OUT, HELD_OUT_SECONDS, np.random.default_rng(0))
-    begin = kept = time.monotonic()
+    kept = time.monotonic()
     every = max(1, stage.steps // VALIDATIONS)
-    console = Console(quiet=not bar)
-    for k in progress_bar(range(start, stage.steps), stage.kind, console=console, transient=True):
+
+    def validate(k: int) -> None:
+        progress.curve.append([k, *_heard(codec, track, stage, held_out)])
+        if job.logger:
+            job.logger.log_metrics({VALIDATION: progress.curve[-1][1]}, earlier + k)
+
+    console = Console(quiet=not job.bar)
+    for k in progress_bar(range(progress.step, stage.steps), stage.kind, console=console, transient=True):
         if k % every == 0:
-            curve.append([k, *_heard(codec, track, stage, held_out)])
+            validate(k)
         _enter(codec, stage.quantized)
         torch.manual_seed(int(np.random.SeedSequence([seed, k]).generate_state(1)[0]))
-        ascender.step(k, track.heard("train", stage.batch, stage.seconds, np.random.default_rng([seed, k])))
+        heard = track.heard("train", stage.batch, stage.seconds, np.random.default_rng([seed, k]))
+        progress.count(ascender.step(k, heard), stage.kind)
         if time.monotonic() - kept > KEPT_EVERY:
+            _keep(checkpoint, codec, ascender, progress, time.monotonic() - kept)
             kept = time.monotonic()
-            _keep(checkpoint, codec, ascender, k + 1, spent + kept - begin, curve)
-    curve.append([stage.steps, *_heard(codec, track, stage, held_out)])
+    validate(stage.steps)
     checkpoint.unlink(missing_ok=True)
-    return Ascent(curve, spent + time.monotonic() - begin, ascender.skipped)
+    return Ascent(progress.curve, progress.spent + time.monotonic() - kept, progress.skipped)
+
+
+def _ascender(codec: Codec, job: Job, stage: VSTOI | SPSA) -> _Ascender:
+    if isinstance(stage, VSTOI):
+        return _ByGradient(codec, job.track, stage, job.seed, job.training.gradient_clip)
+    return _BySPSA(codec, job.track, stage, job.seed)
 
 
 def _enter(codec: Codec, quantized: bool) -> None:
@@ -175,17 +210,17 @@ def _heard(codec: Codec, track: Track, stage: VSTOI | SPSA, held_out: Heard) -> 
     return float(scores[0].nanmean()), float(scores[1].nanmean())
 
 
-def _keep(path: Path, codec: Codec, ascender: _Ascender, step: int, spent: float, curve: list[list[float]]) -> None:
-    content = {"codec": codec.state_dict(), "ascender": ascender.state(), "step": step, "spent": spent, "curve": curve}
+def _keep(path: Path, codec: Codec, ascender: _Ascender, progress: _Progress, seconds: float) -> None:
+    progress.spent += seconds
     draft = path.with_suffix(".part")
-    torch.save(content, draft)
+    torch.save({"codec": codec.state_dict(), "ascender": ascender.state(), "progress": asdict(progress)}, draft)
     draft.replace(path)
 
 
-def _resume(path: Path, codec: Codec, ascender: _Ascender) -> tuple[int, float, list[list[float]]]:
+def _resume(path: Path, codec: Codec, ascender: _Ascender) -> _Progress:
     if not path.exists():
-        return 0, 0.0, []
+        return _Progress()
     content = torch.load(path, weights_only=True, map_location="cpu")
     codec.load_state_dict(content["codec"])
     ascender.restore(content["ascender"])
-    return int(content["step"]), float(content["spent"]), content["curve"]
+    return _Progress(**content["progress"])

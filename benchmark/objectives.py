@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..codecs.base import Codec
 from ..datamodules.base import Split
-from .ascent import HELD_OUT, HELD_OUT_SECONDS
+from .ascent import HELD_OUT, HELD_OUT_SECONDS, VALIDATION
 from .cochlear_track import CochlearTrack
 from .domains import domain_of, signal_rate, track_of
 from .errors import UserError
@@ -275,8 +275,9 @@ class _Reporter(Logger):
         """They are in the study."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if "validation_loss" not in metrics or (self.quantized and any(q.bypass for q in self.codec.quantizers)):
+        validated = "validation_loss" in metrics or VALIDATION in metrics
+        if not validated or (self.quantized and any(q.bypass for q in self.codec.quantizers)):
             return
-        score = self.score()
+        score = metrics[VALIDATION] if VALIDATION in metrics else self.score()
         if np.isfinite(score) and self.report(score):
             raise PrunedError

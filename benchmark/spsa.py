@@ -114,8 +114,8 @@ class Ascender:
     def step(self, evaluate: Evaluate, values_of_a_variant: int = 0) -> Ascent:
         """One iteration; `evaluate` maps P variants of all parameters to the objective of each, NaN where it has none.
 
-        `values_of_a_variant`: numbers that it holds for each at once. UserError where the objective has no value or
-        the parameters leave what numbers can hold.
+        Where it has none for any pair, nothing moves and the value is NaN. `values_of_a_variant`: numbers that it holds
+        for each at once. UserError where the parameters leave what numbers can hold.
         """
         gain, size = self.options.gains(self.k)
         numbers = sum(value.numel() for value in self.parameters.values())
@@ -130,9 +130,7 @@ class Ascender:
             for name, part in self._divided(signs[scored]):
                 total[name] += torch.tensordot(differences[-1].to(part.dtype), part, 1)
         difference = torch.cat(differences)
-        if len(difference) == 0:
-            raise UserError(f"spsa: no item of step {self.k} has a VSTOI; give longer ones that hold 0.4 s of speech")
-        length = self._climb(total, gain / size / len(difference))
+        length = self._climb(total, gain / size / len(difference)) if len(difference) else 0.0
         self.k += 1
         spread = float(difference.double().square().mean().sqrt())
         return Ascent(float(torch.cat(values).double().mean()), spread, length)

@@ -62,14 +62,14 @@ def train_as_asked(codec: Codec, job: Job, shared: tuple[Path, Any] | None = Non
     for number, stage in enumerate(stages):
         place = job.folder / f"stage-{number}"
         kept = _kept(place, stages[: number + 1], shared)
+        start = sum(earlier.steps for earlier in stages[:number])
         done = next((found for path in kept if (found := _read(path)) is not None), None)
         if done is None:
             joined = any(earlier.quantized for earlier in stages[:number])
-            done = _run(codec, job._replace(seed=_seed(job.seed, number), folder=place), stage, joined)
+            done = _run(codec, job._replace(seed=_seed(job.seed, number), folder=place), stage, joined, start)
             for path in kept:
                 _write(path, done)
         codec.load_state_dict(done.state, strict=False)
-        start = sum(earlier.steps for earlier in stages[:number])
         curve += [(start + step, loss, flag) for step, loss, flag in done.report["curve"]]
         reports.append({key: value for key, value in done.report.items() if key != "curve"})
     leave_trained(codec)
@@ -85,8 +85,8 @@ def ascended(reports: list[dict[str, Any]]) -> bool:
     return abs(last - earlier) < FLAT_VSTOI
 
 
-def _run(codec: Codec, job: Job, stage: Stage, joined: bool) -> Done:
-    """One stage, from what the last one left in `codec`."""
+def _run(codec: Codec, job: Job, stage: Stage, joined: bool, earlier: int) -> Done:
+    """One stage, from what those of the `earlier` steps left in `codec`."""
     begin, report = time.perf_counter(), {"stage": written(stage), "curve": []}
     if isinstance(stage, Gradient):
         rate = job.training.learning_rate if stage.learning_rate is None else stage.learning_rate
@@ -100,7 +100,7 @@ def _run(codec: Codec, job: Job, stage: Stage, joined: bool) -> Done:
         fit(codec, job.track, job.training, job.seed)
         report["seconds"] = time.perf_counter() - begin
     else:
-        ascent = ascend(codec, job.track, stage, job.seed, job.folder, job.bar)
+        ascent = ascend(codec, job, stage, earlier)
         report |= {"vstoi": ascent.curve, "seconds": ascent.seconds}
         report |= {"skipped": ascent.skipped} if ascent.skipped else {}
     fresh = () if joined or stage.quantized else _quantizers_in(codec)  # nothing has been made of them

@@ -177,9 +177,14 @@ def test_pairs_without_a_score_are_left_out() -> None:
     assert abs(weight.item()) == pytest.approx(2.0)
 
 
+def test_a_step_without_any_score_moves_nothing_and_counts() -> None:
+    weight = torch.ones(3)
+    ascender = Ascender({"w": weight}, SPSA(pairs=2))
+    done = ascender.step(lambda variants: torch.full((4,), math.nan))
+    assert math.isnan(done.value) and done.length == 0 and weight.equal(torch.ones(3)) and ascender.k == 1
+
+
 def test_what_goes_wrong_says_what_to_do() -> None:
-    with pytest.raises(UserError, match="no item of step 0 has a VSTOI; give longer ones"):
-        Ascender({"w": torch.zeros(3)}, SPSA(pairs=1)).step(lambda variants: torch.full((2,), math.nan))
     with pytest.raises(UserError, match="diverged at step 0: lower a"):
         Ascender({"w": torch.zeros(3)}, SPSA(a=1e38)).step(lambda variants: 1e5 * variants["w"].sum(1))
 

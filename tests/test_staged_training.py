@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from codecbench.benchmark.spec import Choice, Spec
 from codecbench.benchmark.spsa import SPSA
 from codecbench.benchmark.staged import Trained, train_as_asked
 from codecbench.benchmark.stages import VSTOI, Fit, Gradient, parse_stages, shortened, written
+from codecbench.benchmark.tracks import Heard
 from codecbench.benchmark.training import Job, check_training
 from codecbench.benchmark.training_options import Training
 from codecbench.codecs.base import Codec
@@ -49,6 +51,10 @@ def small_codec(quantizer: type = KMeansVQ, bits: float = 3.0) -> FRAE:
 
 def state(codec: Codec) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in codec.state_dict().items()}
+
+
+def job(track: CochlearTrack, folder: Path) -> Job:
+    return Job(track, Training(), 3, folder, bar=False)
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -118,7 +124,7 @@ def test_without_quantizers_their_codebooks_stay_as_they_were(track: CochlearTra
     training = Training(stages=["gradient:steps=5,quantized=false", "vstoi:steps=2,quantized=false,batch=1,seconds=1"])
     stages = parse_stages(training.stages or [])
     for number, stage in enumerate(stages):
-        staged._run(codec, Job(track, training, 0, tmp_path / str(number), bar=False), stage, False)
+        staged._run(codec, Job(track, training, 0, tmp_path / str(number), bar=False), stage, False, 0)
     assert codec.quantizer.codebook.equal(before["quantizer.codebook"])
     assert not codec.encoder[0].weight.equal(before["encoder.0.weight"])
 
@@ -148,7 +154,7 @@ def test_an_ascent_that_was_cut_off_goes_on(
     track: CochlearTrack, tmp_path: Path, stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, cut = small_codec(), small_codec()
-    uninterrupted = ascend(whole, track, stage, 3, tmp_path / "whole", False)
+    uninterrupted = ascend(whole, job(track, tmp_path / "whole"), stage)
     monkeypatch.setattr(ascent, "KEPT_EVERY", -1.0)
     heard = track.heard
 
@@ -161,8 +167,8 @@ def test_an_ascent_that_was_cut_off_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(track, "heard", until)
         with pytest.raises(KeyboardInterrupt):
-            ascend(cut, track, stage, 3, tmp_path / "cut", False)
-    resumed = ascend(small_codec(), track, stage, 3, tmp_path / "cut", False)
+            ascend(cut, job(track, tmp_path / "cut"), stage)
+    resumed = ascend(small_codec(), job(track, tmp_path / "cut"), stage)
     assert resumed.curve == uninterrupted.curve
 
 
@@ -178,15 +184,51 @@ def test_a_gradient_that_overflows_moves_nothing(
         steps[0] += 1
         return gradient * (torch.inf if steps[0] == 2 else 1.0)
 
+    stage = VSTOI(4, False, batch=1, seconds=1)
     next(codec.decoder.parameters()).register_hook(overflow)
-    ended = ascend(codec, track, VSTOI(4, False, batch=1, seconds=1), 3, tmp_path / "once", False)
+    ended = ascend(codec, job(track, tmp_path / "once"), stage)
     assert ended.skipped == 1 and not same(seen[0], seen[1]) and same(seen[1], seen[2]) and not same(seen[2], seen[3])
     assert all(torch.isfinite(value).all() for value in codec.state_dict().values())
     monkeypatch.setattr(ascent, "MOST_SKIPPED", 1)
     codec = small_codec()
     next(codec.decoder.parameters()).register_hook(lambda gradient: gradient * torch.nan)
-    with pytest.raises(UserError, match="no finite gradient at step 1; lower its learning_rate or seconds"):
-        ascend(codec, track, VSTOI(4, False, batch=1, seconds=1), 3, tmp_path / "often", False)
+    with pytest.raises(
+        UserError, match=r"2 steps in a row of the stage vstoi came to nothing.*lower its learning_rate"
+    ):
+        ascend(codec, job(track, tmp_path / "often"), stage)
+
+
+@pytest.mark.parametrize("stage", [VSTOI(3, False, batch=1, seconds=1), SPSA(3, False, pairs=1, seconds=1)])
+def test_a_crop_without_speech_moves_nothing(
+    stage: VSTOI | SPSA, track: CochlearTrack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a pause there is no VSTOI: a stage of thousands of crops goes on; one that hears nothing else ends."""
+    codec, heard, silent = small_codec(), track.heard, {1}
+    seen: list[dict[str, Tensor]] = []
+    first = 1 + isinstance(stage, SPSA)  # which hears a crop to see what parameters there are
+
+    def listen(split: Any, count: int, seconds: float, generator: np.random.Generator) -> Heard:
+        crops = heard(split, count, seconds, generator)
+        if split == "validation":
+            return crops
+        seen.append(state(codec))
+        return crops._replace(clean=crops.clean * 0) if len(seen) - first in silent else crops
+
+    monkeypatch.setattr(track, "heard", listen)
+    ended = ascend(codec, job(track, tmp_path / "once"), stage)
+    *_, zeroth, one, two = seen
+    assert ended.skipped == 1 and not same(zeroth, one) and same(one, two) and not same(two, state(codec))
+    monkeypatch.setattr(ascent, "MOST_SKIPPED", 1)
+    silent |= set(range(-2, 9))
+    with pytest.raises(UserError, match=f"2 steps in a row of the stage {stage.kind} .* hold 0.4 s of speech"):
+        ascend(codec, job(track, tmp_path / "often"), stage)
+
+
+def test_a_stage_tells_a_logger_what_it_heard(track: CochlearTrack, tmp_path: Path) -> None:
+    told: list[tuple[dict[str, float], int]] = []
+    logger: Any = SimpleNamespace(log_metrics=lambda metrics, step: told.append((metrics, step)))
+    ended = ascend(small_codec(), job(track, tmp_path)._replace(logger=logger), VSTOI(2, False, batch=1), 100)
+    assert told == [({"validation_vstoi": vstoi}, 100 + step) for step, vstoi, _ in ended.curve] and len(told) == 3
 
 
 @pytest.mark.slow
