@@ -33,8 +33,8 @@ from .plugins import lookup
 from .reporting import environment, rates_of, scores_of
 from .spec import Choice, Spec, build_corpus
 from .tracking import log_results, wandb_logger
-from .tracks import TestItem, Watched
-from .waveform_track import show_waveform
+from .tracks import FrontEnd, TestItem, Watched
+from .waveform_track import WaveformFrontEnd, show_waveform
 
 NO_QUANTIZER = Choice("none")
 
@@ -100,9 +100,18 @@ def tracks_to_run(name: str, asked: Any, kind: str, others: Collection[str]) -> 
 
 def check_baseline(spec: Spec) -> None:
     """UserError where a spec's codec cannot code its data here."""
-    codec, corpus = _codec(spec), corpus_of(spec)
+    codec = codec_of(spec)
+    _, rate = front_end_for(codec, spec)
     with told_by(spec.codec.name):
-        codec.check(spec.ace.frame_rate if _codes_patterns(codec, spec) else _recordings(corpus).sample_rate)
+        codec.check(rate)
+
+
+def front_end_for(codec: ClassicalCodec, spec: Spec) -> tuple[FrontEnd, float]:
+    """What stands between sound and the codec itself, and the samples per second of what that is given."""
+    if _codes_patterns(codec, spec):
+        return CochlearFrontEnd(spec.ace), spec.ace.frame_rate
+    corpus = _recordings(corpus_of(spec))
+    return WaveformFrontEnd(corpus.sample_rate, corpus.level), corpus.sample_rate
 
 
 def run_baseline(spec: Spec, folder: Path, wandb: str | None, watched: Watched) -> Record:
@@ -111,7 +120,7 @@ def run_baseline(spec: Spec, folder: Path, wandb: str | None, watched: Watched) 
     stand = _Stand(spec, corpus, CochlearFrontEnd(spec.ace) if spec.codec.options["track"] == "cochlear" else None)
     logger = wandb_logger(wandb, folder, spec)
     evaluation = _evaluated(stand, folder, watched)
-    seconds, codec = evaluation.seconds, _codec(spec)
+    seconds, codec = evaluation.seconds, codec_of(spec)
     record = Record(
         spec=spec.recorded(),
         hash=spec.hash,
@@ -185,7 +194,7 @@ def _evaluated(stand: _Stand, folder: Path, watched: Watched) -> Evaluation:
     files, shown = folder / "bitstreams", folder / "examples"
     for place in (files, shown):
         place.mkdir(exist_ok=True)
-    sender, receiver, mark = _codec(stand.spec), _codec(stand.spec), fingerprint(stand.spec)
+    sender, receiver, mark = codec_of(stand.spec), codec_of(stand.spec), fingerprint(stand.spec)
     seconds: dict[str, float] = {"encode": 0.0, "decode": 0.0, "score": 0.0, "audio": 0.0}
     rows, pending = [], []
     items = stand.corpus.items("test")
@@ -225,7 +234,8 @@ def _row(item: TestItem, bitrate: float | None, payload: int, size: int) -> dict
     return {"item": item.name, **item.conditions, "seconds": item.seconds, "bytes": size, **asked, **rates}
 
 
-def _codec(spec: Spec) -> ClassicalCodec:
+def codec_of(spec: Spec) -> ClassicalCodec:
+    """The codec of a spec. UserError where it refuses its bitrate or options."""
     return make_baseline(spec.codec.name, spec.codec.options, spec.bitrate)
 
 

@@ -74,14 +74,14 @@ def add_encode(parser: argparse.ArgumentParser) -> None:
 
 def add_decode(parser: argparse.ArgumentParser) -> None:
     """Arguments of `benchmark decode`."""
-    parser.add_argument("source", type=Path, metavar="BITSTREAM", help="a file that this run's model encoded")
+    parser.add_argument("source", type=Path, metavar="BITSTREAM", help="a file that this run's codec encoded")
     parser.add_argument("target", type=Path, metavar="SOUND", help="where to write the sound: .wav, .flac or .aiff")
     _add_run_folder(parser)
 
 
 def _add_run_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--run", type=Path, required=True, metavar="DIR", help="the folder of a finished run: the model"
+        "--run", type=Path, required=True, metavar="DIR", help="the folder of a finished run: its codec"
     )
     _add_plugin_option(parser)
 

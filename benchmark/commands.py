@@ -200,7 +200,7 @@ COMMANDS = {
     "encode": Command(
         command_arguments.add_encode,
         _transcode,
-        "a sound file to a bitstream, by the model of a run",
+        "a sound file to a bitstream, by the codec of a run",
         examples.ENCODE,
     ),
     "decode": Command(

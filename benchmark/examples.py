@@ -57,8 +57,9 @@ ENCODE = """examples:
   benchmark encode speech.wav speech.cbs --run runs/frae_nsvq_demo_s0_0123456789ab
   benchmark encode speech.flac speech.cbs --run runs/NAME --coder huffman
   benchmark encode speech.wav low.cbs --run runs/NAME --streams 2      (a residual quantizer's first two streams)
+  benchmark encode speech.wav opus.cbs --run runs/opus-5ms_none_demo_16kbps_s0_0123456789ab
 
-The sound is mixed to one channel, resampled to the model's rate and set to the level that the model was trained at.
+The sound is mixed to one channel, resampled to the model's rate and set to the level that the codec was trained at.
 Length and sample rate of the source go into the bitstream's header, its level does not."""
 DECODE = """examples:
   benchmark decode speech.cbs back.wav --run runs/frae_nsvq_demo_s0_0123456789ab

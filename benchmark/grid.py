@@ -60,9 +60,9 @@ def make_specs(
     given = {"quantizer": quantizer_options, "codec": codec_options, "data": data_options}
     given |= {"training": _as_given(training), "ace": _as_given(ace)}
     layers.append({key: value for key, value in asked.items() if value is not None} | {"options": given})
-    settings = DEFAULTS | {"data": None} | {key: value for layer in layers for key, value in layer.items()}
+    settings = DEFAULTS | {"data": None, "coder": None} | {key: said for layer in layers for key, said in layer.items()}
     options = {part: _merged(part, layers) for part in given}
-    if settings["coder"] not in get_args(Coder):
+    if settings["coder"] not in (None, *get_args(Coder)):
         raise UserError(f"--coder {settings['coder']} is unknown; write {' or '.join(get_args(Coder))}")
     specs = _grid(settings, options, lambda family: {} if whole else recipe_of(family, profile))
     if all(spec.quantizer == NO_QUANTIZER for spec in specs):
@@ -96,9 +96,10 @@ def _grid(
     every = [corpus for some in corpora.values() for corpus in some]
     beside = _classical_specs(classical, options["codec"], rates, every, typed_ace, codecs)
     return [
-        Spec(quantizer, codec, data, print_, typed_ace, training, wanted, seed, settings["coder"], sources)
+        Spec(quantizer, codec, data, print_, typed_ace, training, wanted, seed, coder, sources)
         for codec in codecs
         for own in [recipes_of[codec.name]]
+        for coder in [settings["coder"] or own.get("coder", DEFAULTS["coder"])]
         for (data, print_), rate in product(corpora[str(wanted_data[codec.name])], rates)
         for training in [_training(codec, {**own.get("options", {}).get("training", {}), **options["training"]})]
         for given, full in zip(as_given, resolved, strict=True)

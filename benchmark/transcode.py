@@ -1,4 +1,4 @@
-"""A sound file to a bitstream and back, by the model of a run: `benchmark encode` and `benchmark decode`.
+"""A sound file to a bitstream and back, by the codec of a run: `benchmark encode` and `benchmark decode`.
 
 encode: sound at any rate -> mono -> DC removed -> the domain's rate -> level -> front end -> codec -> bitstream
 decode: bitstream -> codec -> front end -> the source's rate and length -> sound
@@ -11,44 +11,33 @@ is set to -25 dBFS where the front end does not keep the level: a waveform of si
 import io
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import torch
 
-from ..codecs.base import Codec
 from ..datamodules.base import FRAME_SECONDS, LEVEL, RATES, SILENCE, active_level, read_audio, resample, shown
 from . import bitstream
 from .bitstream import Header
-from .domains import front_end_of
 from .entropy_coding import Coder
 from .errors import BitstreamError, UserError
-from .evaluation import decode_file, encode_file, kilobits_per_second
-from .models import MODEL, SPEC, load_model
-from .spec import Spec
-from .tracks import FrontEnd
+from .run_coders import Asked, run_coder
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC", ".aiff": "AIFF", ".aif": "AIFF"}  # those that keep every sample
 FULL_SCALE = 0.999
 
 
-class Model(NamedTuple):
-    """What a run's folder holds for files of the user's."""
-
-    spec: Spec
-    codec: Codec
-    front_end: FrontEnd
-
-
-def encode(source: Path, target: Path, run: Path, streams: int | None = None, coder: Coder | None = None) -> list[str]:
+def encode(
+    source: Path, target: Path, run: Path, streams: int | None = None, entropy_coder: Coder | None = None
+) -> list[str]:
     """Write the bitstream of a sound file; lines that say what came of it. UserError, DataError: one line why not."""
     _keep_apart(source, target)
     waveform, rate = read_audio(source)
     channels = _channels(source)
     if not RATES[0] <= rate <= RATES[1]:
         raise UserError(f"{shown(source)}: its sample rate of {rate} Hz is not between {RATES[0]} and {RATES[1]}")
-    spec, codec, front_end = load(run)
+    coder = run_coder(run)
+    front_end = coder.front_end
     if len(waveform) < front_end.shortest * rate:
         raise UserError(
             f"{shown(source)}: only {len(waveform)} samples long; at least {front_end.shortest * rate:.0f} are needed"
@@ -58,25 +47,18 @@ def encode(source: Path, target: Path, run: Path, streams: int | None = None, co
         _ = Header(len(waveform), rate=header_rate).size
     except BitstreamError as error:
         raise UserError(f"{shown(source)}: {error}") from error
-    if streams is not None:
-        try:
-            codec.truncate(streams)
-        except ValueError as error:
-            raise UserError(f"--streams: {error}") from error
     sound = resample(waveform - waveform.mean(dtype=np.float64), rate, front_end.sample_rate)
     gain, levelled = _gain(sound, front_end.sample_rate, front_end.level)
     signal = front_end.analyse(torch.from_numpy((sound * gain).astype(np.float32)))
-    codes, _ = encode_file(codec, signal, target, coder or spec.coder, len(waveform), header_rate)
-    header, payload = bitstream.read(target, bitstream.fingerprint(codec))
+    written = coder.write(signal, target, Asked(len(waveform), header_rate, streams, entropy_coder))
     seconds = len(waveform) / rate
-    rates = kilobits_per_second(codec, codes, header, len(payload), seconds)
     resampled = f"resampled to {front_end.sample_rate} Hz, " if header_rate else ""
     mixed = "mono" if channels == 1 else f"{channels} channels mixed to one"
     return [
         f"{shown(source)}: {seconds:.3f} s, {len(waveform)} samples at {rate} Hz, {mixed}, {resampled}{levelled}",
-        f"{shown(target)}: {header.size + len(payload)} bytes, {header.size} of them header; "
-        f"{codes.shape[2]} positions, {codes.shape[1]} code(s) each, {header.coder} coder",
-        "kbit/s: " + ", ".join(f"{'open' if value == inf else f'{value:.3f}'} {name}" for name, value in rates.items()),
+        f"{shown(target)}: {written.header + written.payload} bytes, {written.header} of them header; {written.codes}",
+        "kbit/s: "
+        + ", ".join(f"{'open' if value == inf else f'{value:.3f}'} {name}" for name, value in written.rates.items()),
     ]
 
 
@@ -86,8 +68,9 @@ def decode(source: Path, target: Path, run: Path) -> list[str]:
     kind = FORMATS.get(target.suffix.lower())
     if kind is None:
         raise UserError(f"{shown(target)}: name a file that keeps every sample: {', '.join(FORMATS)}")
-    _, codec, front_end = load(run)
-    header, signal = decode_file(codec, source, front_end)
+    coder = run_coder(run)
+    front_end = coder.front_end
+    header, signal = coder.read(source)
     rate = header.rate or front_end.sample_rate
     sound = front_end.synthesise(signal, front_end.resampled_length(header.samples, rate)).numpy()
     gain = 1.0 if front_end.keeps_level else _gain(sound, front_end.sample_rate, LEVEL)[0]
@@ -108,22 +91,6 @@ def decode(source: Path, target: Path, run: Path) -> list[str]:
         + ("" if level is None else f"{level:.1f} dBFS: " if level >= SILENCE else "silent: ")
         + front_end.output,
     ]
-
-
-def load(run: Path) -> Model:
-    """The model of a run's folder. UserError where there is none."""
-    if not (run / MODEL).is_file():
-        raise UserError(
-            f"--run {shown(run)}: holds no {MODEL}; name the folder of a finished run of a trained codec, "
-            "such as runs/NAME"
-        )
-    try:
-        spec = Spec.from_yaml((run / SPEC).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # UserError and UnicodeDecodeError are ValueErrors
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
-        raise UserError(f"--run {shown(run)}: its {SPEC} cannot be used ({reason})") from error
-    codec = load_model(run, spec)
-    return Model(spec, codec, front_end_of(spec))
 
 
 def _gain(sound: np.ndarray, rate: int, wanted: float | None) -> tuple[float, str]:

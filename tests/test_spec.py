@@ -372,11 +372,19 @@ def test_a_shipped_recipe_can_be_read_and_says_its_command_cost_and_score(name):
     assert any(line.startswith("# Cost: ") for line in head) and any("Expected" in line for line in head)
 
 
+@pytest.mark.parametrize("name", [name for name in settings.recipes() if "-" in name])
+def test_a_codecs_own_recipe_says_only_what_is_asked_of_it(name):
+    """Quantizer, seed and the options of all but the training belong to those who run it."""
+    said = settings.read_recipe(name)
+    assert {*said} <= {"codec", "data", "bitrate", "coder", "options"}
+    assert {part for part, options in said["options"].items() if options} <= {"training"}
+
+
 @pytest.fixture
 def sized(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "RECIPES", tmp_path)
     (tmp_path / "frae-quick.yaml").write_text("codec: aec\nbitrate: 3\ntraining: {steps: 7, batch_size: 5}")
-    (tmp_path / "frae-long.yaml").write_text("training: {steps: 70}")
+    (tmp_path / "frae-long.yaml").write_text("training: {steps: 70}\ncoder: huffman")
 
 
 def test_every_codec_has_a_recipe_of_its_own_for_a_profile(sized):
@@ -385,7 +393,9 @@ def test_every_codec_has_a_recipe_of_its_own_for_a_profile(sized):
     (quick,) = make_specs(data="tiny", profile="quick", training={"steps": 9})
     assert (quick.codec.name, quick.training.steps, quick.training.batch_size) == ("aec", 9, 5)
     (long,) = make_specs(data="tiny", profile="long")
-    assert (long.codec.name, long.bitrate, long.training.steps) == ("frae", None, 70)
+    assert (long.codec.name, long.bitrate, long.training.steps, long.coder) == ("frae", None, 70, "huffman")
+    (other,) = make_specs(data="tiny", profile="long", coder="range")
+    assert (plain.coder, other.coder) == ("range", "range")
     assert line_of(profile="lng") == "no profile is called 'lng'; did you mean long? There are: " + ", ".join(
         ["frae-long", "frae-quick", "long", "quick"]
     )

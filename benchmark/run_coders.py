@@ -1,0 +1,146 @@
+"""What codes files of the user's: the trained model of a run's folder, or its codec with nothing to train."""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from ..codecs.base import Codec
+from ..datamodules.base import shown
+from . import baselines, bitstream
+from .arguments import told_by
+from .baselines import is_classical
+from .bitstream import Header
+from .domains import front_end_of
+from .entropy_coding import Coder
+from .errors import BitstreamError, UserError
+from .evaluation import decode_file, encode_file, kilobits_per_second
+from .models import MODEL, SPEC, load_model
+from .spec import Spec
+from .tracks import FrontEnd
+
+
+class Asked(NamedTuple):
+    """How a file is to be coded."""
+
+    samples: int  # of the source
+    rate: int | None = None  # Hz of the source; None: that of the front end
+    streams: int | None = None  # the first so many; None: all
+    coder: Coder | None = None  # None: that of the run
+
+
+class Written(NamedTuple):
+    """What came of a file."""
+
+    header: int  # bytes
+    payload: int  # bytes
+    codes: str  # how many, and how they were coded
+    rates: dict[str, float]  # kbit/s
+
+
+class RunCoder(ABC):
+    """Between the signal of a front end and a file."""
+
+    front_end: FrontEnd
+
+    @abstractmethod
+    def write(self, signal: Tensor, target: Path, asked: Asked) -> Written:
+        """The file of a signal (without B). UserError, BitstreamError: it cannot be."""
+
+    @abstractmethod
+    def read(self, source: Path) -> tuple[Header, Tensor]:
+        """Header and signal (without B) of a file. BitstreamError: it is no such file."""
+
+
+def run_coder(run: Path) -> RunCoder:
+    """That of a run's folder. UserError where there is none."""
+    spec = _spec_of(run)
+    if is_classical(spec.codec.name):
+        return _Classical(spec)
+    if not (run / MODEL).is_file():
+        raise UserError(f"--run {shown(run)}: holds no {MODEL}; {_REMEDY}")
+    return _Trained(spec, load_model(run, spec))
+
+
+_REMEDY = "name the folder of a finished run, such as runs/NAME"
+
+
+def _spec_of(run: Path) -> Spec:
+    if not (run / SPEC).is_file():
+        raise UserError(f"--run {shown(run)}: holds no {SPEC}; {_REMEDY}")
+    try:
+        return Spec.from_yaml((run / SPEC).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # UserError and UnicodeDecodeError are ValueErrors
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
+        raise UserError(f"--run {shown(run)}: its {SPEC} cannot be used ({reason})") from error
+
+
+@final
+class _Trained(RunCoder):
+    def __init__(self, spec: Spec, codec: Codec) -> None:
+        self.spec, self.codec, self.front_end = spec, codec, front_end_of(spec)
+
+    def write(self, signal: Tensor, target: Path, asked: Asked) -> Written:
+        if asked.streams is not None:
+            try:
+                self.codec.truncate(asked.streams)
+            except ValueError as error:
+                raise UserError(f"--streams: {error}") from error
+        coder = asked.coder or self.spec.coder
+        codes, _ = encode_file(self.codec, signal, target, coder, asked.samples, asked.rate)
+        header, payload = bitstream.read(target, bitstream.fingerprint(self.codec))
+        seconds = asked.samples / (asked.rate or self.front_end.sample_rate)
+        rates = kilobits_per_second(self.codec, codes, header, len(payload), seconds)
+        about = f"{codes.shape[2]} positions, {codes.shape[1]} code(s) each, {header.coder} coder"
+        return Written(header.size, len(payload), about, rates)
+
+    def read(self, source: Path) -> tuple[Header, Tensor]:
+        return decode_file(self.codec, source, self.front_end)
+
+
+@final
+class _Classical(RunCoder):
+    """Waveforms are coded as they are on every track: what is decoded is the sound, before any front end."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec, self.codec = spec, baselines.codec_of(spec)
+        self.mark = baselines.fingerprint(spec)
+        with told_by(spec.codec.name):
+            self.front_end, self.rate = baselines.front_end_for(self.codec, spec)
+            self.codec.check(self.rate)
+
+    def write(self, signal: Tensor, target: Path, asked: Asked) -> Written:
+        for option in ("streams", "coder"):
+            if getattr(asked, option) is not None:
+                raise UserError(f"--{option}: {self.spec.codec.name} has its own bitstream; leave it out")
+        header = Header(asked.samples, rate=asked.rate)
+        with self._may_fail(target, "encode"):
+            payload = self.codec.encode(signal.numpy(), self.rate)
+        bitstream.write(target, bitstream.pack(header, payload, self.mark))
+        seconds = asked.samples / (asked.rate or self.front_end.sample_rate)
+        rates = {} if self.spec.bitrate is None else {"nominal": self.spec.bitrate}
+        bits = {"payload": 8 * len(payload), "measured": 8 * (header.size + len(payload))}
+        rates |= {name: each / seconds / 1000 for name, each in bits.items()}
+        return Written(header.size, len(payload), f"the bitstream of {self.spec.codec.name}", rates)
+
+    def read(self, source: Path) -> tuple[Header, Tensor]:
+        header, payload = bitstream.read(source, self.mark)
+        if header.samples == 0:
+            raise BitstreamError(f"{shown(source)}: holds no samples; encode a longer signal")
+        with self._may_fail(source, "decode"):
+            length = self.front_end.signal_length(header.samples, header.rate)
+            signal = torch.from_numpy(self.codec.decode(payload, length, self.rate))
+        return header, signal
+
+    @contextlib.contextmanager
+    def _may_fail(self, path: Path, what: str) -> Iterator[None]:
+        """Libraries raise many kinds of errors at what they cannot code."""
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise BitstreamError(f"{shown(path)}: {self.spec.codec.name} cannot {what} this ({reason})") from error
