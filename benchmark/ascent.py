@@ -60,10 +60,7 @@ class _Progress:
         self.skipped += not moved
         self.in_a_row = 0 if moved else self.in_a_row + 1
         if self.in_a_row > MOST_SKIPPED:
-            raise UserError(
-                f"{self.in_a_row} steps in a row of the stage {kind} came to nothing, the last at {self.step - 1}; "
-                f"{REMEDIES[kind]}, or give crops of more seconds, which hold 0.4 s of speech"
-            )
+            raise _of_no_use(kind, self.in_a_row, self.step - 1)
 
 
 class _Ascender(ABC):
@@ -103,18 +100,20 @@ class _ByGradient(_Ascender):
             group["lr"] = self.stage.learning_rate * min(1.0, (steps - k) / max(1.0, (1 - FLAT_OUT) * steps))
         coded: Coded = self.codec(heard.pattern)
         merit = self._merit(coded.signal, heard)
+        if not coded.signal.isfinite().all():
+            raise _diverged(self.stage.kind, k)
         if merit.isnan().all():
             return False
         loss = self.stage.distortion * self.track.loss(heard.pattern, coded.signal) - merit.nanmean()
         loss = loss + sum(quantized.loss for quantized in coded.quantized)
         if not torch.isfinite(loss):
-            raise UserError(f"the stage vstoi diverged at step {k}; lower its learning_rate")
+            raise _diverged(self.stage.kind, k)
         self.optimizer.zero_grad()
         loss.backward()
         moved = bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)))
         if moved:
             self.optimizer.step()
-        self.codec.update(coded, (k + 1) / steps)
+            self.codec.update(coded, (k + 1) / steps)
         return moved
 
     def state(self) -> dict[str, Any]:
@@ -156,7 +155,7 @@ class _BySPSA(_Ascender):
 def ascend(codec: Codec, job: Job, stage: VSTOI | SPSA, earlier: int = 0) -> Ascent:
     """Run a stage in place, from last.ckpt in the job's folder on where an earlier call was cut off.
 
-    `earlier`: steps of the stages before it, which a logger's steps go on from.
+    `earlier`: steps of the stages before it, which are added to those told to a logger.
     """
     track, seed = job.track, job.seed
     ascender = _ascender(codec, job, stage)
@@ -169,6 +168,8 @@ def ascend(codec: Codec, job: Job, stage: VSTOI | SPSA, earlier: int = 0) -> Asc
 
     def validate(k: int) -> None:
         progress.curve.append([k, *_heard(codec, track, stage, held_out)])
+        if math.isnan(progress.curve[-1][1]) and not math.isnan(progress.curve[-1][2]):
+            raise _diverged(stage.kind, k)
         if job.logger:
             job.logger.log_metrics({VALIDATION: progress.curve[-1][1]}, earlier + k)
 
@@ -184,6 +185,8 @@ def ascend(codec: Codec, job: Job, stage: VSTOI | SPSA, earlier: int = 0) -> Asc
             _keep(checkpoint, codec, ascender, progress, time.monotonic() - kept)
             kept = time.monotonic()
     validate(stage.steps)
+    if progress.skipped == stage.steps:
+        raise _of_no_use(stage.kind, stage.steps, stage.steps - 1)
     checkpoint.unlink(missing_ok=True)
     return Ascent(progress.curve, progress.spent + time.monotonic() - kept, progress.skipped)
 
@@ -192,6 +195,17 @@ def _ascender(codec: Codec, job: Job, stage: VSTOI | SPSA) -> _Ascender:
     if isinstance(stage, VSTOI):
         return _ByGradient(codec, job.track, stage, job.seed, job.training.gradient_clip)
     return _BySPSA(codec, job.track, stage, job.seed)
+
+
+def _diverged(kind: str, step: int) -> UserError:
+    return UserError(f"the stage {kind} diverged, as was seen at step {step}; {REMEDIES[kind]}")
+
+
+def _of_no_use(kind: str, steps: int, last: int) -> UserError:
+    return UserError(
+        f"{steps} steps in a row of the stage {kind} came to nothing, the last at {last}; {REMEDIES[kind]}, or give "
+        "crops of more seconds, which hold 0.4 s of speech"
+    )
 
 
 def _enter(codec: Codec, quantized: bool) -> None:

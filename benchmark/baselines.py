@@ -7,6 +7,7 @@ the front end, a codec of waveforms before it. Which tracks and bitrates such a 
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from math import nan
 from pathlib import Path
@@ -98,29 +99,43 @@ def tracks_to_run(name: str, asked: Any, kind: str, others: Collection[str]) -> 
     return [track for track in wanted if track in possible] or [possible[-1]]
 
 
-def check_baseline(spec: Spec) -> None:
-    """UserError where a spec's codec cannot code its data here."""
-    codec = codec_of(spec)
-    _, rate = front_end_for(codec, spec)
+class Placed(NamedTuple):
+    """A classical codec where a spec has it."""
+
+    codec: ClassicalCodec
+    front_end: FrontEnd  # between sound and the codec itself
+    rate: float  # samples per second of what the codec is given
+    mark: bytes  # tells its files from those of other codecs and settings
+
+    @property
+    def of_patterns(self) -> bool:
+        """Whether the codec is given stimulation patterns, not sound."""
+        return isinstance(self.front_end, CochlearFrontEnd)
+
+
+def placed(spec: Spec) -> Placed:
+    """A new instance of a spec's codec. UserError where it cannot code the spec's data here."""
+    codec = make_baseline(spec.codec.name, spec.codec.options, spec.bitrate)
+    corpus = _recordings(corpus_of(spec))
+    if spec.codec.options["track"] == "cochlear" and "stimulation" in codec.domains:
+        front_end, rate, given = CochlearFrontEnd(spec.ace), spec.ace.frame_rate, asdict(spec.ace)
+    else:
+        front_end, rate = WaveformFrontEnd(corpus.sample_rate, corpus.level), corpus.sample_rate
+        given = {"sample_rate": rate}
     with told_by(spec.codec.name):
         codec.check(rate)
-
-
-def front_end_for(codec: ClassicalCodec, spec: Spec) -> tuple[FrontEnd, float]:
-    """What stands between sound and the codec itself, and the samples per second of what that is given."""
-    if _codes_patterns(codec, spec):
-        return CochlearFrontEnd(spec.ace), spec.ace.frame_rate
-    corpus = _recordings(corpus_of(spec))
-    return WaveformFrontEnd(corpus.sample_rate, corpus.level), corpus.sample_rate
+    setting = [spec.codec.name, spec.codec.options, spec.bitrate, given]
+    return Placed(codec, front_end, rate, hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).digest())
 
 
 def run_baseline(spec: Spec, folder: Path, wandb: str | None, watched: Watched) -> Record:
     """Code and score the test set; the record, written last."""
     corpus = _recordings(corpus_of(spec))
-    stand = _Stand(spec, corpus, CochlearFrontEnd(spec.ace) if spec.codec.options["track"] == "cochlear" else None)
+    front_end = CochlearFrontEnd(spec.ace) if spec.codec.options["track"] == "cochlear" else None
+    stand = _Stand(spec, corpus, front_end, placed(spec))
     logger = wandb_logger(wandb, folder, spec)
     evaluation = _evaluated(stand, folder, watched)
-    seconds, codec = evaluation.seconds, codec_of(spec)
+    seconds, codec = evaluation.seconds, stand.sender.codec
     record = Record(
         spec=spec.recorded(),
         hash=spec.hash,
@@ -132,7 +147,7 @@ def run_baseline(spec: Spec, folder: Path, wandb: str | None, watched: Watched) 
             "parameters": 0,
             "quantizer_parameters": 0,
             "macs_per_second": None,
-            "latency_s": codec.latency_s(stand.rate(codec)),
+            "latency_s": codec.latency_s(stand.sender.rate),
             "realtime_factor": (seconds["encode"] + seconds["decode"]) / seconds["audio"],
         },
         seconds={"train": 0.0, **seconds},
@@ -152,10 +167,7 @@ class _Stand(NamedTuple):
     spec: Spec
     corpus: Recordings
     front_end: CochlearFrontEnd | None
-
-    def rate(self, codec: ClassicalCodec) -> float:
-        """Samples per second of what the codec is given."""
-        return self.spec.ace.frame_rate if _codes_patterns(codec, self.spec) else self.corpus.sample_rate
+    sender: Placed
 
     def load(self, source: Item) -> tuple[TestItem, Tensor]:
         """A test item with the signal of the track, and the sound that it came from."""
@@ -165,13 +177,11 @@ class _Stand(NamedTuple):
         conditions = self.corpus.conditions(source)
         return TestItem(source.name, signal, clean, len(sound) / rate, len(sound), conditions), sound
 
-    def decode(self, codec: ClassicalCodec, payload: bytes, samples: int) -> Tensor:
+    def decode(self, receiver: Placed, payload: bytes, samples: int) -> Tensor:
         """The signal of the track from the payload of a file."""
-        if self.front_end is None:
-            return torch.from_numpy(codec.decode(payload, samples, self.rate(codec)))
-        if _codes_patterns(codec, self.spec):
-            return torch.from_numpy(codec.decode(payload, self.front_end.signal_length(samples), self.rate(codec)))
-        return self.front_end.analyse(torch.from_numpy(codec.decode(payload, samples, self.rate(codec))))
+        length = receiver.front_end.signal_length(samples)
+        decoded = torch.from_numpy(receiver.codec.decode(payload, length, receiver.rate))
+        return decoded if self.front_end is None or receiver.of_patterns else self.front_end.analyse(decoded)
 
     def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
         """Begin to score a decoded item."""
@@ -194,7 +204,7 @@ def _evaluated(stand: _Stand, folder: Path, watched: Watched) -> Evaluation:
     files, shown = folder / "bitstreams", folder / "examples"
     for place in (files, shown):
         place.mkdir(exist_ok=True)
-    sender, receiver, mark = codec_of(stand.spec), codec_of(stand.spec), fingerprint(stand.spec)
+    sender, receiver = stand.sender, placed(stand.spec)
     seconds: dict[str, float] = {"encode": 0.0, "decode": 0.0, "score": 0.0, "audio": 0.0}
     rows, pending = [], []
     items = stand.corpus.items("test")
@@ -203,12 +213,12 @@ def _evaluated(stand: _Stand, folder: Path, watched: Watched) -> Evaluation:
         for number, source in enumerate(watched(items, "encode, decode, score")):
             item, sound = stand.load(source)
             path = files / f"{item.name}.cbs"
-            given = (item.signal if _codes_patterns(sender, stand.spec) else sound).numpy()
+            given = (item.signal if sender.of_patterns else sound).numpy()
             with timed(seconds, "encode"):
-                payload = sender.encode(given, stand.rate(sender))
-                bitstream.write(path, bitstream.pack(Header(item.samples), payload, mark))
+                payload = sender.codec.encode(given, sender.rate)
+                bitstream.write(path, bitstream.pack(Header(item.samples), payload, sender.mark))
             with timed(seconds, "decode"):
-                header, received = bitstream.read(path, mark)
+                header, received = bitstream.read(path, receiver.mark)
                 decoded = stand.decode(receiver, received, header.samples)
             with timed(seconds, "score"):
                 pending.append(stand.score(item, decoded, pool))
@@ -221,26 +231,11 @@ def _evaluated(stand: _Stand, folder: Path, watched: Watched) -> Evaluation:
     return Evaluation([row | own for row, own in zip(rows, scores, strict=True)], [], seconds)
 
 
-def fingerprint(spec: Spec) -> bytes:
-    """What tells the files of one codec at one setting from those of others."""
-    setting = [spec.codec.name, spec.codec.options, spec.bitrate]
-    return hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).digest()
-
-
 def _row(item: TestItem, bitrate: float | None, payload: int, size: int) -> dict[str, Any]:
     bits = {"payload": 8 * payload, "measured": 8 * size}
     rates = {f"{kind}_kbps": each / item.seconds / 1000 for kind, each in bits.items()}
     asked = {"nominal_kbps": nan if bitrate is None else bitrate, "entropy_kbps": nan}
     return {"item": item.name, **item.conditions, "seconds": item.seconds, "bytes": size, **asked, **rates}
-
-
-def codec_of(spec: Spec) -> ClassicalCodec:
-    """The codec of a spec. UserError where it refuses its bitrate or options."""
-    return make_baseline(spec.codec.name, spec.codec.options, spec.bitrate)
-
-
-def _codes_patterns(codec: ClassicalCodec, spec: Spec) -> bool:
-    return spec.codec.options["track"] == "cochlear" and "stimulation" in codec.domains
 
 
 def _recordings(corpus: Any) -> Recordings:

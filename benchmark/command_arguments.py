@@ -27,7 +27,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data", metavar="D[,D]", help="see benchmark ls data (default: demo)")
     what.add_argument("--bitrate", nargs="+", metavar="KBPS", help="measured kbit/s to aim at, 2.4 or 2.4,4.8")
     what.add_argument("--seed", nargs="+", metavar="N", help="0 or 0,1 or 0:5, which leaves 5 out (default: 0)")
-    what.add_argument("--coder", metavar="CODER", help="range or huffman (default: range)")
+    what.add_argument("--coder", metavar="CODER", help="range or huffman (default: the recipe's, or range)")
     _add_plugin_option(what)
     how = parser.add_argument_group("how")
     how.add_argument("--profile", metavar="RECIPE", help="start from a recipe, see benchmark ls recipes")
@@ -155,7 +155,9 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data", metavar="D", help="see benchmark ls data (default: demo)")
     what.add_argument("--bitrate", metavar="KBPS", help="kbit/s of the codes before they are compressed")
     what.add_argument("--seed", metavar="N", help="of every training, and of the search (default: 0)")
-    what.add_argument("--coder", metavar="CODER", help="of the recipe: range or huffman (default: range)")
+    what.add_argument(
+        "--coder", metavar="CODER", help="of the recipe: range or huffman (default: that it starts from, or range)"
+    )
     what.add_argument("--profile", metavar="RECIPE", help="start from a recipe, see benchmark ls recipes")
     what.add_argument("--config", type=Path, metavar="FILE.yaml", help="start from a file, such as a run's spec.yaml")
     _add_plugin_option(what)

@@ -59,13 +59,13 @@ ENCODE = """examples:
   benchmark encode speech.wav low.cbs --run runs/NAME --streams 2      (a residual quantizer's first two streams)
   benchmark encode speech.wav opus.cbs --run runs/opus-5ms_none_demo_16kbps_s0_0123456789ab
 
-The sound is mixed to one channel, resampled to the model's rate and set to the level that the codec was trained at.
+The sound is mixed to one channel, resampled to the rate, and set to the level, of the run's data.
 Length and sample rate of the source go into the bitstream's header, its level does not."""
 DECODE = """examples:
   benchmark decode speech.cbs back.wav --run runs/frae_nsvq_demo_s0_0123456789ab
 
 The run must be the one that encoded. The sound has the source's length, to the sample, and its rate, one channel and
-the level that the codec was trained at. A codec of stimulation patterns decodes to a pattern, which a sine vocoder
+the level of the run's data. A codec of stimulation patterns decodes to a pattern, which a sine vocoder
 makes audible at -25 dBFS."""
 REPRODUCE = """examples:
   benchmark reproduce                                      (whose claims there are)

@@ -21,7 +21,7 @@ from ..leaderboards import records
 from ..leaderboards.plots import rate_score
 from ..leaderboards.records import Record
 from ..leaderboards.tables import terminal_table
-from .baselines import check_baseline, is_classical, run_baseline
+from .baselines import is_classical, placed, run_baseline
 from .domains import signal_rate, track_of
 from .errors import UserError
 from .evaluation import evaluate
@@ -72,7 +72,7 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
 def check_run(spec: Spec) -> None:
     """Say what cannot be before anything is trained: UserError."""
     if is_classical(spec.codec.name):
-        check_baseline(spec)
+        placed(spec)
         return
     rate = signal_rate(spec)
     check_training(make_codec(spec, rate), spec.training, rate)

@@ -1,5 +1,6 @@
 """What codes files of the user's: the trained model of a run's folder, or its codec with nothing to train."""
 
+import argparse
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,9 +12,8 @@ from torch import Tensor
 
 from ..codecs.base import Codec
 from ..datamodules.base import shown
-from . import baselines, bitstream
-from .arguments import told_by
-from .baselines import is_classical
+from . import bitstream
+from .baselines import is_classical, placed
 from .bitstream import Header
 from .domains import front_end_of
 from .entropy_coding import Coder
@@ -22,6 +22,8 @@ from .evaluation import decode_file, encode_file, kilobits_per_second
 from .models import MODEL, SPEC, load_model
 from .spec import Spec
 from .tracks import FrontEnd
+
+REMEDY = "name the folder of a finished run, such as runs/NAME"
 
 
 class Asked(NamedTuple):
@@ -58,23 +60,24 @@ class RunCoder(ABC):
 
 def run_coder(run: Path) -> RunCoder:
     """That of a run's folder. UserError where there is none."""
-    spec = _spec_of(run)
-    if is_classical(spec.codec.name):
-        return _Classical(spec)
-    if not (run / MODEL).is_file():
-        raise UserError(f"--run {shown(run)}: holds no {MODEL}; {_REMEDY}")
-    return _Trained(spec, load_model(run, spec))
-
-
-_REMEDY = "name the folder of a finished run, such as runs/NAME"
-
-
-def _spec_of(run: Path) -> Spec:
     if not (run / SPEC).is_file():
-        raise UserError(f"--run {shown(run)}: holds no {SPEC}; {_REMEDY}")
+        raise UserError(f"--run {shown(run)}: holds no {SPEC}; {REMEDY}")
+    with _about(run, OSError, ValueError):  # UserError and UnicodeDecodeError are ValueErrors
+        spec = Spec.from_yaml((run / SPEC).read_text(encoding="utf-8"))
+    with _about(run, KeyError, TypeError, AttributeError, argparse.ArgumentError):
+        if is_classical(spec.codec.name):
+            return _Classical(spec)
+        if not (run / MODEL).is_file():
+            raise UserError(f"--run {shown(run)}: holds no {MODEL}; {REMEDY}")
+        return _Trained(spec, load_model(run, spec))
+
+
+@contextlib.contextmanager
+def _about(run: Path, *errors: type[Exception]) -> Iterator[None]:
+    """What is wrong with a spec that somebody has edited is said in one line."""
     try:
-        return Spec.from_yaml((run / SPEC).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # UserError and UnicodeDecodeError are ValueErrors
+        yield
+    except errors as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
         raise UserError(f"--run {shown(run)}: its {SPEC} cannot be used ({reason})") from error
 
@@ -107,11 +110,8 @@ class _Classical(RunCoder):
     """Waveforms are coded as they are on every track: what is decoded is the sound, before any front end."""
 
     def __init__(self, spec: Spec) -> None:
-        self.spec, self.codec = spec, baselines.codec_of(spec)
-        self.mark = baselines.fingerprint(spec)
-        with told_by(spec.codec.name):
-            self.front_end, self.rate = baselines.front_end_for(self.codec, spec)
-            self.codec.check(self.rate)
+        self.spec, self.placed = spec, placed(spec)
+        self.front_end = self.placed.front_end
 
     def write(self, signal: Tensor, target: Path, asked: Asked) -> Written:
         for option in ("streams", "coder"):
@@ -119,8 +119,8 @@ class _Classical(RunCoder):
                 raise UserError(f"--{option}: {self.spec.codec.name} has its own bitstream; leave it out")
         header = Header(asked.samples, rate=asked.rate)
         with self._may_fail(target, "encode"):
-            payload = self.codec.encode(signal.numpy(), self.rate)
-        bitstream.write(target, bitstream.pack(header, payload, self.mark))
+            payload = self.placed.codec.encode(signal.numpy(), self.placed.rate)
+        bitstream.write(target, bitstream.pack(header, payload, self.placed.mark))
         seconds = asked.samples / (asked.rate or self.front_end.sample_rate)
         rates = {} if self.spec.bitrate is None else {"nominal": self.spec.bitrate}
         bits = {"payload": 8 * len(payload), "measured": 8 * (header.size + len(payload))}
@@ -128,12 +128,12 @@ class _Classical(RunCoder):
         return Written(header.size, len(payload), f"the bitstream of {self.spec.codec.name}", rates)
 
     def read(self, source: Path) -> tuple[Header, Tensor]:
-        header, payload = bitstream.read(source, self.mark)
+        header, payload = bitstream.read(source, self.placed.mark)
         if header.samples == 0:
             raise BitstreamError(f"{shown(source)}: holds no samples; encode a longer signal")
         with self._may_fail(source, "decode"):
             length = self.front_end.signal_length(header.samples, header.rate)
-            signal = torch.from_numpy(self.codec.decode(payload, length, self.rate))
+            signal = torch.from_numpy(self.placed.codec.decode(payload, length, self.placed.rate))
         return header, signal
 
     @contextlib.contextmanager

@@ -22,10 +22,17 @@ from ..codecs.base import Codec
 from .errors import UserError
 
 NUMBERS_AT_ONCE = 1 << 26  # of parameters and of decoded patterns; pairs beyond are evaluated in turn
+SHORTEST = 0.45  # seconds
 PROBE = 32  # strides of noise that tell which parameters decide on what is decoded
 
 Variants = Mapping[str, Tensor]  # name -> "P ..."
 Evaluate = Callable[[dict[str, Tensor]], Float[Tensor, " P"]]
+
+
+def check_seconds(seconds: float) -> None:
+    """ValueError where crops are so short that none has a VSTOI: STOI takes 30 frames of 256 samples at 10 kHz."""
+    if not SHORTEST <= seconds < math.inf:
+        raise ValueError(f"seconds={seconds} must be at least {SHORTEST}: of less there is no VSTOI")
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class SPSA:
         for name in ("steps", "pairs", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("seconds", "a", "c"):
+        check_seconds(self.seconds)
+        for name in ("a", "c"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} must be a positive number")
         for name in ("stability", "gamma", "beta"):

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from .errors import UserError
-from .spsa import SPSA
+from .spsa import SPSA, check_seconds
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class VSTOI:
     distortion: float = 1.0  # weight of the codec's own loss: VSTOI does not see bands that are not selected
 
     def __post_init__(self) -> None:
-        _positive(self, "steps", "learning_rate", "batch", "seconds", "limit")
+        check_seconds(self.seconds)
+        _positive(self, "steps", "learning_rate", "batch", "limit")
         if self.distortion < 0:
             raise ValueError(f"distortion={self.distortion} must be at least 0")
 

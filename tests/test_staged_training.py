@@ -15,7 +15,7 @@ from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.grid import make_specs
 from codecbench.benchmark.models import make_codec, training_summary
 from codecbench.benchmark.spec import Choice, Spec
-from codecbench.benchmark.spsa import SPSA
+from codecbench.benchmark.spsa import SHORTEST, SPSA
 from codecbench.benchmark.staged import Trained, train_as_asked
 from codecbench.benchmark.stages import VSTOI, Fit, Gradient, parse_stages, shortened, written
 from codecbench.benchmark.tracks import Heard
@@ -86,7 +86,7 @@ def test_a_pilot_has_a_share_of_every_stages_steps() -> None:
         (["vstoi:step=3,quantized=false"], "vstoi has no option 'step'; did you mean steps?"),
         (["gradient:quantized=false", "spsa"], "spsa needs codebooks; put fit before it"),
         (["spsa:limit=1,quantized=false"], "limit=1.0 must be above 1"),
-        (["vstoi:seconds=0,quantized=false"], "seconds=0.0 must be above 0"),
+        (["vstoi:seconds=0.4,quantized=false"], "seconds=0.4 must be at least 0.45: of less there is no VSTOI"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(stages: list[str], line: str) -> None:
@@ -222,6 +222,42 @@ def test_a_crop_without_speech_moves_nothing(
     silent |= set(range(-2, 9))
     with pytest.raises(UserError, match=f"2 steps in a row of the stage {stage.kind} .* hold 0.4 s of speech"):
         ascend(codec, job(track, tmp_path / "often"), stage)
+
+
+@pytest.mark.parametrize("stage", [VSTOI(3, False, batch=1, seconds=1), SPSA(3, False, pairs=1, seconds=1)])
+def test_a_stage_of_silence_alone_is_refused_at_its_end(
+    stage: VSTOI | SPSA, track: CochlearTrack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = track.heard
+
+    def listen(split: Any, count: int, seconds: float, generator: np.random.Generator) -> Heard:
+        crops = heard(split, count, seconds, generator)
+        return crops if split == "validation" else crops._replace(clean=crops.clean * 0)
+
+    monkeypatch.setattr(track, "heard", listen)
+    with pytest.raises(UserError, match="3 steps in a row of the stage"):
+        ascend(small_codec(), job(track, tmp_path), stage)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [VSTOI(3, False, learning_rate=1e30, batch=1, seconds=1), SPSA(3, False, pairs=1, seconds=1, a=1e25)],
+)
+def test_a_codec_that_diverged_is_not_kept(stage: VSTOI | SPSA, track: CochlearTrack, tmp_path: Path) -> None:
+    """What it decodes is not a number, which is another matter than a crop without speech."""
+    training = Training(stages=[written(stage)])
+    with pytest.raises(UserError, match=f"the stage {stage.kind} diverged"):
+        train_as_asked(small_codec(), Job(track, training, 0, tmp_path / "run", bar=False), (tmp_path / "shared", "x"))
+    assert not [*tmp_path.rglob("*.safetensors")]
+
+
+@pytest.mark.parametrize("kind", [VSTOI, SPSA])
+def test_the_shortest_crops_have_a_vstoi(kind: Any, track: CochlearTrack) -> None:
+    stage = kind(seconds=SHORTEST)
+    heard = track.heard("train", 64, stage.seconds, np.random.default_rng(0))
+    assert track.intelligibility(heard.pattern, heard.clean).isfinite().float().mean() > 0.5
+    heard = track.heard("train", 64, 0.4, np.random.default_rng(0))
+    assert not track.intelligibility(heard.pattern, heard.clean).isfinite().any()
 
 
 def test_a_stage_tells_a_logger_what_it_heard(track: CochlearTrack, tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ class G722(ClassicalCodec):
 
     def decode(self, payload: bytes, length: int, rate: float) -> Signal:
         bits = np.unpackbits(np.frombuffer(payload, np.uint8))
+        if len(bits) < self.bits * (length // SAMPLES):
+            raise ValueError(f"{len(payload)} bytes are too few for {length} samples")
         kept = bits[: len(bits) // self.bits * self.bits].reshape(-1, self.bits)
         codewords = np.packbits(np.pad(kept, [(0, 0), (0, 8 - self.bits)]), axis=1)
         packets = [codewords.tobytes()]
