@@ -29,7 +29,7 @@ from .training import Job
 
 MOST_SKIPPED = 20  # steps in a row
 KEPT_EVERY = 60.0  # seconds between two checkpoints
-VALIDATIONS = 10  # over a stage
+VALIDATIONS = 10  # over a stage, and one at its end
 HELD_OUT, HELD_OUT_SECONDS = 32, 2.0  # validation crops
 VALIDATION = "validation_vstoi"  # to a logger
 REMEDIES = {VSTOI.kind: "lower its learning_rate", SPSA.kind: "raise its stability"}
@@ -164,7 +164,7 @@ def ascend(codec: Codec, job: Job, stage: VSTOI | SPSA, earlier: int = 0) -> Asc
     progress = _resume(checkpoint, codec, ascender)
     held_out = track.heard("validation", HELD_OUT, HELD_OUT_SECONDS, np.random.default_rng(0))
     kept = time.monotonic()
-    every = max(1, stage.steps // VALIDATIONS)
+    due = {round(number * stage.steps / VALIDATIONS) for number in range(VALIDATIONS)}
 
     def validate(k: int) -> None:
         progress.curve.append([k, *_heard(codec, track, stage, held_out)])
@@ -175,7 +175,7 @@ def ascend(codec: Codec, job: Job, stage: VSTOI | SPSA, earlier: int = 0) -> Asc
 
     console = Console(quiet=not job.bar)
     for k in progress_bar(range(progress.step, stage.steps), stage.kind, console=console, transient=True):
-        if k % every == 0:
+        if k in due:
             validate(k)
         _enter(codec, stage.quantized)
         torch.manual_seed(int(np.random.SeedSequence([seed, k]).generate_state(1)[0]))
