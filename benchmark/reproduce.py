@@ -22,6 +22,7 @@ from .claims_report import write_report
 from .errors import UserError
 from .grid import make_specs
 from .judging import Result, Rows
+from .metrics.workers import kept_workers
 from .plugins import nearest
 from .run import check_run, run_one, watched_on
 from .spec import Spec, build_corpus
@@ -80,7 +81,8 @@ def reproduce(request: Request, console: Console) -> int:
             _show_plan(plan, chosen, file.profiles[name], request.output_dir, console)
             return 0
         failed = {label: reason for label, reason in plan.impossible.items() if label in chosen}
-        failed |= _run_all(plan, chosen, file.profiles[name], request.output_dir, folder, console)
+        with kept_workers():
+            failed |= _run_all(plan, chosen, file.profiles[name], request.output_dir, folder, console)
     results = read_results(folder / RUNS, request.output_dir)
     if not results:
         why = [f"{label}: {reason}" for label, reason in failed.items()]

@@ -26,6 +26,7 @@ from .domains import signal_rate, track_of
 from .errors import UserError
 from .evaluation import evaluate
 from .grid import make_specs
+from .metrics.workers import kept_workers
 from .models import SPEC, load_model, make_codec, train_model, training_summary
 from .reporting import make_record
 from .spec import Spec, build_corpus
@@ -56,9 +57,10 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
     for data in {spec.data_fingerprint: spec.data for spec in specs}.values():
         build_corpus(data).validate()
     found = []
-    for number, spec in enumerate(specs, 1):
-        console.print(f"[bold]{number}/{len(specs)}[/] {spec.name}", highlight=False)
-        found.append(run_one(spec, output_dir / spec.name, force, wandb, console))
+    with kept_workers():
+        for number, spec in enumerate(specs, 1):
+            console.print(f"[bold]{number}/{len(specs)}[/] {spec.name}", highlight=False)
+            found.append(run_one(spec, output_dir / spec.name, force, wandb, console))
     console.print(terminal_table(found))
     if len(found) > 1:
         with contextlib.suppress(ValueError):  # nothing to plot

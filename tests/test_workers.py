@@ -12,7 +12,7 @@ import pytest
 from codecbench.benchmark import scoring_speed
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.metrics import workers
-from codecbench.benchmark.metrics.workers import MEASURES, ScorePool, available_cores
+from codecbench.benchmark.metrics.workers import MEASURES, ScorePool, available_cores, kept_workers
 from codecbench.datamodules.demo import Demo
 
 NAMES = ("pesq_wb", "visqol")
@@ -127,6 +127,35 @@ def test_an_error_drops_what_is_not_scored_and_ends_the_processes(pairs):
     assert all(process.poll() is not None for process in processes)
     assert all(each.done() for each in scores)
     assert not [thread for thread in threading.enumerate() if "_attend" in thread.name]
+
+
+def test_processes_are_kept_for_the_next_pool_where_that_is_asked_for(pairs):
+    with kept_workers():
+        with ScorePool(2, ready=()) as pool:
+            first = [pool.submit(["pesq_wb"], *pair).result() for pair in pairs]
+            kept = running(pool)
+        assert all(process.poll() is None for process in kept)
+        with kept_workers(), ScorePool(2, ready=()) as pool:
+            assert [pool.submit(["pesq_wb"], *pair).result() for pair in pairs] == first
+            again = running(pool)
+        assert {process.pid for process in again} <= {process.pid for process in kept}
+        for process in kept:
+            process.kill()
+            process.wait()
+        with ScorePool(2, ready=()) as pool:
+            assert pool.submit(["pesq_wb"], *pairs[0]).result() == first[0] and pool.lost == []
+        with ScorePool(2, ready=("pesq_wb",)) as pool:
+            pool.submit(["pesq_wb"], *pairs[0]).result()
+            others = running(pool)
+    assert all(process.poll() is not None for process in others)
+
+
+def test_an_error_ends_kept_processes_too(pairs):
+    with pytest.raises(ValueError, match="elsewhere"), kept_workers(), ScorePool(2, ready=()) as pool:
+        pool.submit(["pesq_wb"], *pairs[0]).result()
+        processes = running(pool)
+        raise ValueError("elsewhere")
+    assert processes and all(process.poll() is not None for process in processes)
 
 
 def test_what_is_asked_wrongly_is_said():

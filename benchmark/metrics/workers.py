@@ -52,6 +52,7 @@ sys.path[:] = {path!r}
 from {module} import serve
 serve({ready!r})
 """
+_kept: list["_Worker"] | None = None  # idle, of pools that have ended; None: outside of kept_workers()
 STARTS = 3  # of a process that something kills before it has been given anything
 PATIENCE = 5.0  # seconds for a process that has closed its streams to end
 
@@ -63,6 +64,22 @@ Pending = Callable[[], Scores]  # scores on their way
 def score_pool(items: int) -> "ScorePool":
     """A pool for so many items: in this process where they are too few to be worth the start of another."""
     return ScorePool(max(1, min(available_cores(), MOST, items // WORTH)))
+
+
+@contextlib.contextmanager
+def kept_workers() -> Iterator[None]:
+    """Pools in this context leave their processes to the next one, which need not load the libraries again."""
+    global _kept
+    if _kept is not None:
+        yield
+        return
+    _kept = []
+    try:
+        yield
+    finally:
+        workers, _kept = _kept, None
+        for worker in workers:
+            worker.stop(0.0)
 
 
 class Task(NamedTuple):
@@ -142,6 +159,7 @@ class ScorePool:
                         task.scores.set_result(self._score(number, task))
                     except Exception as error:
                         task.scores.set_exception(error)
+            self._leave(number)
         finally:
             self._stop(number)
 
@@ -180,8 +198,13 @@ class ScorePool:
         code = worker.process.poll() if worker else None
         if worker is None or (code is not None and (worker.ready or code < 0)):
             self._stop(number)
-            worker = self._running[number] = _Worker(self.ready)
+            worker = self._running[number] = _idle(self.ready) or _Worker(self.ready)
         return worker
+
+    def _leave(self, number: int) -> None:
+        """The thread's process to another pool, where there may be one."""
+        if _kept is not None and not self._closing and number in self._running:
+            _kept.append(self._running.pop(number))
 
     def _stop(self, number: int, patience: float = 0.0) -> None:
         if worker := self._running.pop(number, None):
@@ -205,6 +228,17 @@ class ScorePool:
         self._threads = []
 
 
+def _idle(ready: tuple[str, ...]) -> "_Worker | None":
+    """A process that another pool has left and that is still there."""
+    while _kept:
+        with contextlib.suppress(IndexError):  # another thread was first
+            worker = _kept.pop()
+            if worker.loaded == ready and worker.process.poll() is None:
+                return worker
+            worker.stop(0.0)
+    return None
+
+
 class _Worker:
     """The near end of a process."""
 
@@ -212,7 +246,7 @@ class _Worker:
         code = START.format(path=[str(place) for place in sys.path], module=__name__, ready=ready)
         command, environment = [sys.executable, "-c", code], os.environ | ALONE
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.ready = False
+        self.loaded, self.ready = ready, False
 
     def ask(self, metrics: tuple[str, ...], reference: NDArray[Any], decoded: NDArray[Any]) -> Iterator[float | str]:
         """One score after the other, or what is wrong. OSError, EOFError, UnpicklingError: the process is dead."""
