@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..quantizers.checking import (
+from ..quantizers.checks.coding import check_tables
+from ..quantizers.checks.running import (
     Result,
     changes,
     check_gradients,
@@ -26,7 +27,6 @@ from ..quantizers.checking import (
     seeded,
     state_of,
 )
-from ..quantizers.coding_checks import check_tables
 from ..quantizers.identity import Identity
 from .base import Codec, Coded, Maker
 

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from ..quantizers.base import Codes, Latents, Maker, Quantizer, Tables
 from .base import Codec, Coded
-from .laplace import GAINS, GRID, LaplaceCoder, Scales, Spectrum, Steps
-from .lapped import LappedTransform
+from .parts.laplace import GAINS, GRID, LaplaceCoder, Scales, Spectrum, Steps
+from .parts.lapped import LappedTransform
 
 HOP = 320  # samples
 DEFAULT_BITS = 328.0  # per frame: 16.4 kbit/s

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ..quantizers.base import Codes, Maker, Quantizer
 from .base import Codec, Coded
-from .feedback import UNSELECTED, FeedbackLoop, pack, postprocess, run_blocks, split_weights, synthesise_loop
-from .stacked import part_of, run_stacked, stacked_layers
+from .parts.feedback import UNSELECTED, FeedbackLoop, pack, postprocess, run_blocks, split_weights, synthesise_loop
+from .parts.stacked import part_of, run_stacked, stacked_layers
 
 WIDTHS = {2: (32, 16), 3: (32, 24, 16)}
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ..quantizers.base import Codes, Maker, Quantizer
 from .base import Codec, Coded
-from .overlap import FRAME, HOP, FrameCoder, Overlap, SubPixel, convolution
+from .parts.overlap import FRAME, HOP, FrameCoder, Overlap, SubPixel, convolution
 
 KERNEL, SLOPE = 9, 0.2
 FOLLOWED = 1.4  # gain that leaky ReLU asks for

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..quantizers.base import Codes, Maker, Quantizer
 from .base import Codec, Coded
-from .overlap import FRAME, HOP, FrameCoder, Overlap, SubPixel, convolution
+from .parts.overlap import FRAME, HOP, FrameCoder, Overlap, SubPixel, convolution
 
 KERNEL = 9
 GATED = 2.0  # gain that a gate near one half asks for

@@ -25,7 +25,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from ..quantizers.base import Codes, Latents, Maker, Quantizer
 from .base import Codec, Coded
-from .streaming import CausalConv, CausalTransposedConv, Frames, Memory, Streamer
+from .parts.streaming import CausalConv, CausalTransposedConv, Frames, Memory, Streamer
 
 STRIDES = (2, 4, 5, 8)
 HOP = math.prod(STRIDES)

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from ..quantizers.base import Codes, Latents, Maker, Quantizer
 from .base import Codec, Coded
-from .compressed_stft import BINS, HOP, CompressedSTFT
-from .streaming import Memory, Streamer
-from .tade import DPCRNN, DecBlock, EncBlock, TADEResBlock, start
+from .parts.compressed_stft import BINS, HOP, CompressedSTFT
+from .parts.streaming import Memory, Streamer
+from .parts.tade import DPCRNN, DecBlock, EncBlock, TADEResBlock, start
 
 KERNELS, CHANNELS, STRIDES = (7, 5, 5, 5, 3, 3), (256, 128, 64, 64, 32, 32), (1, 1, 1, 1, 1, 2)  # Table I
 LEVEL = 0.1  # deviation of compressed spectra of speech, about

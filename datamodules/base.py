@@ -19,7 +19,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from .memory import FileMemory
+from .errors import DataError
+from .parts.memory import FileMemory
 
 SAMPLE_RATE = 16_000  # Hz, of speech
 LEVEL = -25.0  # dBFS over active frames
@@ -37,10 +38,6 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 Kind = Literal["speech", "music", "image", "vector"]
 
 log = logging.getLogger(__name__)
-
-
-class DataError(ValueError):
-    """Unusable data: one clear line for the user."""
 
 
 class Item(NamedTuple):

@@ -11,8 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Arrays, DataError, Kind, Split, shown
-from .downloads import Archive, located
+from .base import Arrays, Kind, Split, shown
+from .errors import DataError
+from .parts.downloads import Archive, located
 
 ARCHIVE = Archive(
     "cifar-10-binary.tar.gz",

@@ -8,7 +8,8 @@ import csv
 from pathlib import Path
 from typing import ClassVar
 
-from .base import DataError, Item, Recordings, Split
+from .base import Item, Recordings, Split
+from .errors import DataError
 
 CORPORA = Path(__file__).parent / "corpora"
 

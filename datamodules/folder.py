@@ -8,8 +8,9 @@ A speaker is the first folder below the root (or below train/ ...); a file that 
 from functools import cached_property
 from typing import ClassVar
 
-from .base import DataError, Item, Recordings, Split, root_folder, shown
-from .tree import Splits, audio_files, check_splits, given_splits, hashed_splits, in_splits, named_items
+from .base import Item, Recordings, Split, root_folder, shown
+from .errors import DataError
+from .parts.tree import Splits, audio_files, check_splits, given_splits, hashed_splits, in_splits, named_items
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 

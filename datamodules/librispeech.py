@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from .base import DataError, Item, Recordings, Split, shown
-from .downloads import Archive, located
+from .base import Item, Recordings, Split, shown
+from .errors import DataError
+from .parts.downloads import Archive, located
 
 SUBSET = "train-clean-100"
 ARCHIVE = Archive(

@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from .base import DataError, Item, Recordings, Split, shown
-from .downloads import Archive, located
-from .tree import Splits, first_of_each, in_splits, shared_out
+from .base import Item, Recordings, Split, shown
+from .errors import DataError
+from .parts.downloads import Archive, located
+from .parts.tree import Splits, first_of_each, in_splits, shared_out
 
 ARCHIVE = Archive(
     "train-clean-100.tar.gz",

@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import ClassVar
 
 from .base import Item, Recordings, Split
-from .downloads import Archive, located
-from .tree import Splits, in_splits, shared_out
+from .parts.downloads import Archive, located
+from .parts.tree import Splits, in_splits, shared_out
 
 ARCHIVE = Archive(
     "LJSpeech-1.1.tar.bz2",

@@ -12,8 +12,9 @@ from typing import ClassVar, Literal
 
 import soundfile
 
-from .base import DataError, Item, Kind, Recordings, Split, root_folder, shown
-from .tree import Splits, audio_files, check_splits, given_splits, hashed_splits, in_splits, named_items
+from .base import Item, Kind, Recordings, Split, root_folder, shown
+from .errors import DataError
+from .parts.tree import Splits, audio_files, check_splits, given_splits, hashed_splits, in_splits, named_items
 
 LOSSY_SUFFIXES = (".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".wma")
 SUFFIXES = (".wav", ".flac", ".aif", ".aiff", *LOSSY_SUFFIXES)

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Arrays, DataError, Kind, Split
+from .base import Arrays, Kind, Split
+from .errors import DataError
 
 SIDE = 32
 COLUMNS: dict[Split, slice] = {"train": slice(0, 416), "validation": slice(416, 512), "test": slice(512, 640)}

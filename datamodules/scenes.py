@@ -24,18 +24,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 
-from .base import (
-    LEVEL,
-    SAMPLE_RATE,
-    SPLITS,
-    DataError,
-    Item,
-    Recordings,
-    Split,
-    active_level,
-    content_hash,
-    root_folder,
-)
+from .base import LEVEL, SAMPLE_RATE, SPLITS, Item, Recordings, Split, active_level, content_hash, root_folder
 from .cochlear.conditions import SCENARIOS, TABLE, Lists, Scene, check_names, check_numbers, draw
 from .cochlear.head import Head, SphericalHead
 from .cochlear.kayser import KayserHead
@@ -43,7 +32,8 @@ from .cochlear.noise import SURROGATES, WITH_VOICES, synthetic_noise
 from .cochlear.noise_files import APART_SECONDS, SHARES, NoiseFiles
 from .cochlear.room import ROOMS, SIDES, room_response
 from .cochlear.sofa import SofaHead
-from .tree import Splits, first_of_each
+from .errors import DataError
+from .parts.tree import Splits, first_of_each
 
 VERSION = 1  # raise it when the same files and options give other scenes
 POOL = 32  # recordings of a split from which babble is made

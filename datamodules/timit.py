@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from .base import DataError, Item, Recordings, Split, shown
-from .downloads import located
-from .tree import Splits, in_splits, shared_out
+from .base import Item, Recordings, Split, shown
+from .errors import DataError
+from .parts.downloads import located
+from .parts.tree import Splits, in_splits, shared_out
 
 NAME = re.compile(r"(SA|SI|SX)\d+\.WAV", re.IGNORECASE)
 FOLDERS: dict[str, Split] = {"train": "train", "test": "test"}

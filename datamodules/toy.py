@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from .base import SPLITS, Arrays, DataError, Kind, Split
+from .base import SPLITS, Arrays, Kind, Split
+from .errors import DataError
 
 BLOBS = ((-6.0, -6.0), (6.0, -2.0), (-1.0, 7.0))  # centres of standard deviation 1, far apart
 LARGEST_SEED = 1 << 30

@@ -9,9 +9,10 @@ import re
 from functools import cached_property
 from typing import ClassVar, Literal
 
-from .base import DataError, Item, Recordings, Split, shown
-from .downloads import Archive, located
-from .tree import Splits, first_of_each, in_splits, shared_out
+from .base import Item, Recordings, Split, shown
+from .errors import DataError
+from .parts.downloads import Archive, located
+from .parts.tree import Splits, first_of_each, in_splits, shared_out
 
 ARCHIVE = Archive(
     "VCTK-Corpus-0.92.zip",

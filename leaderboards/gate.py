@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .records import Record, RecordError
+from .errors import RecordError
+from .records import Record
 from .statistics import paired_difference
 
 Items = Sequence[Mapping[str, Any]]  # rows of items.csv

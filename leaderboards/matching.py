@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
 
-from .records import RecordError, Score
+from .errors import RecordError
+from .records import Score
 from .rows import Row, comparable, metrics_of
 
 EXACT = 0.01  # a point this near in rate stands for itself

@@ -14,14 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .errors import RecordError
+
 SCHEMA = 1
 RECORD_FILE = "record.json"
 
 log = logging.getLogger(__name__)
-
-
-class RecordError(ValueError):
-    """A record, an items file or a limit cannot be used; the message is one line for the user."""
 
 
 class Score(NamedTuple):

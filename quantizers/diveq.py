@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .base import Codes, Latents, Noise
-from .vector import Initialisation, VectorQuantizer
+from .parts.vector import Initialisation, VectorQuantizer
 
 
 @final

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from .base import Bits, Codes, Latents, Noise, Scalar
-from .vector import Initialisation, VectorQuantizer
+from .parts.vector import Initialisation, VectorQuantizer
 
 
 @final

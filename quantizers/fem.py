@@ -13,8 +13,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .density import FactorizedDensity
-from .stepped import Analysis, Rounding, SteppedQuantizer
+from .parts.density import FactorizedDensity
+from .parts.stepped import Analysis, Rounding, SteppedQuantizer
 
 
 @final

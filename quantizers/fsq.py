@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from .base import Codes, Noise
-from .projected import ProjectedQuantizer, ProjectionType
-from .scalar import levels_for_rate, spread_levels
+from .parts.projected import ProjectedQuantizer, ProjectionType
+from .parts.scalar import levels_for_rate, spread_levels
 
 MARGIN = 1e-3
 MOST_LEVELS = 1000  # beyond, the margin makes the outermost levels unreachable

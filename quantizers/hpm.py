@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .base import Codes, Tables
-from .density import (
+from .parts.density import (
     FRACTIONS,
     LEAST_SCALE,
     ONE,
@@ -39,7 +39,7 @@ from .density import (
     gaussian_log2_mass,
     some,
 )
-from .stepped import Analysis, Rounding, SteppedQuantizer
+from .parts.stepped import Analysis, Rounding, SteppedQuantizer
 
 FIT_SYMBOLS = 2048  # in fit()
 MOST_WIDTH = 3640  # 9 * width products of the exact network still add up below 2**53

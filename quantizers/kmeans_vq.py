@@ -21,7 +21,7 @@ from typing import final
 from torch.nn.functional import mse_loss
 
 from .base import Bits, Codes, Latents, Noise, Scalar
-from .vector import VectorQuantizer
+from .parts.vector import VectorQuantizer
 
 
 @final

@@ -17,7 +17,7 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from .base import Bits, Codes, Latents, Noise, Scalar
-from .projected import ProjectedQuantizer, ProjectionType
+from .parts.projected import ProjectedQuantizer, ProjectionType
 
 MOST_DIMS = 1 << 12
 

@@ -16,8 +16,8 @@ from typing import final
 from torch import Tensor
 
 from .base import Codes, Noise
-from .projected import ProjectionType
-from .scalar import UniformQuantizer
+from .parts.projected import ProjectionType
+from .parts.scalar import UniformQuantizer
 
 
 @final

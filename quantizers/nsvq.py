@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .base import Codes, Latents, Noise
-from .vector import Initialisation, VectorQuantizer
+from .parts.vector import Initialisation, VectorQuantizer
 
 TINY = 1e-12  # normal noise of one or two channels is exactly 0 once in some 10 million draws
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .base import Bits, Codes, Latents, Noise, Scalar, Stage, Stepper, require_finite
-from .composition import Composition, options_for
 from .nsvq import NSVQ
+from .parts.composition import Composition, options_for
 
 STAGE = Stage(NSVQ)
 

@@ -34,8 +34,8 @@ import torch
 from torch import Tensor
 
 from .base import Bits, Codes, Latents, Noise, Quantizer, Scalar, Stage, Stepper, require_finite
-from .composition import MAX_PARTS, Composition, options_for
 from .nsvq import NSVQ
+from .parts.composition import MAX_PARTS, Composition, options_for
 
 STAGE = Stage(NSVQ)
 

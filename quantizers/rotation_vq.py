@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from .base import Bits, Codes, Latents, Noise, Scalar
-from .vector import Initialisation, VectorQuantizer
-from .vq_losses import codebook_and_commitment
+from .parts.vector import Initialisation, VectorQuantizer
+from .parts.vq_losses import codebook_and_commitment
 
 SMALLEST = 1e-6  # norm below which a vector has no direction
 LARGEST = 100.0  # lambda

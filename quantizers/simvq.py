@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .base import Bits, Codes, Latents, Noise, Scalar
-from .vector import Codewords, Initialisation, VectorQuantizer
-from .vq_losses import codebook_and_commitment
+from .parts.vector import Codewords, Initialisation, VectorQuantizer
+from .parts.vq_losses import codebook_and_commitment
 
 
 @final

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import TABLE_TOTAL, Bits, Codes, Latents, Noise, Quantizer, Scalar, require_finite
-from .rate import RateControl
+from .parts.rate import RateControl
 
 KERNELS = 17
 SOFTEST = 2.0  # alpha at the start

@@ -8,8 +8,8 @@ Forward: the nearest codeword. Backward: the gradient is copied to the input (st
 from typing import final
 
 from .base import Bits, Codes, Latents, Noise, Scalar
-from .vector import Initialisation, VectorQuantizer
-from .vq_losses import codebook_and_commitment
+from .parts.vector import Initialisation, VectorQuantizer
+from .parts.vq_losses import codebook_and_commitment
 
 
 @final

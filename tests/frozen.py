@@ -4,10 +4,10 @@
     python -m tests.frozen compare before.json     (in the state to be judged, on the same machine; exit 1: it differs)
 
 Everything goes through the command line, as a user's would, in a folder of its own: trainings of codecs and quantizers
-of different kinds, a codec with nothing to train, a search of three trials, a reproduction of three claims. Kept are the
-numbers of the records, the items' tables, digests of all bitstreams, of every tensor of the models and of the decoded
-sounds; and what --help, ls, leaderboard and mistakes print. Names of runs and versions of the code are left out, and
-seconds. Numbers are equal on one machine alone: the file is not for committing.
+of different kinds, a codec with nothing to train, a search of three trials, a reproduction of three claims. Kept are
+the numbers of the records, the items' tables, digests of all bitstreams, of every tensor of the models and of the
+decoded sounds; and what --help, ls, leaderboard and mistakes print. Names of runs, versions of the code and seconds are
+left out. Numbers are equal on one machine alone: the file is not for committing.
 """
 
 import argparse
@@ -98,7 +98,9 @@ CALLS = {  # each a process of its own
              "--adam-steps", "10", "--spsa-steps", "2", "--quantized", "--out", "tuned.yaml", *DATA],
     "reproduce": ["reproduce", "claims.yaml", "--data.root", "speech"],
 }  # fmt: skip
-COMMANDS = "run tune ls check encode decode score references reproduce leaderboard gate".split()
+COMMANDS = (
+    *("run", "tune", "ls", "check", "encode", "decode", "score", "references", "reproduce", "leaderboard", "gate"),
+)
 SAID = [  # in one process together
     ["--help"],
     *([command, "--help"] for command in COMMANDS),

@@ -1,7 +1,8 @@
-"""The shape of the project: who imports whom, what is packaged, what is registered."""
+"""The shape of the project: who imports whom, what is packaged, what is registered, how large rooms are."""
 
 import ast
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import codecbench
@@ -16,41 +17,117 @@ MAY_IMPORT = {
     "leaderboards": set(),
     "benchmark": {"quantizers", "codecs", "datamodules", "leaderboards"},
 }
+FLOORS = (
+    "errors",
+    "metrics",
+    "losses",
+    "specs",
+    "tracks",
+    "training",
+    "runs",
+    "studies",
+    "cli",
+)  # of benchmark, upwards
+APART = ("speed",)  # a room that nobody imports
+PLUG_INS = {"quantizers", "codecs", "datamodules"}  # folders that grow by a file a plug-in
+MOST_ENTRIES, LONGEST_CHAIN, LONGEST_FILE = 14, 10, 320
 
 
 def modules(folder: str) -> list[Path]:
     return [path for path in (ROOT / folder).rglob("*.py") if "corpora" not in path.parts]
 
 
-def imported(path: Path) -> set[str]:
-    """The project's folders that a module imports from."""
-    found = set()
-    here = path.relative_to(ROOT).parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            package = [*here[: len(here) - node.level + 1], *(node.module or "").split(".")]
-            found.add(package[0])
-        elif isinstance(node, ast.ImportFrom | ast.Import):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            found |= {name.split(".")[1] for name in names if name.startswith("codecbench.")}
-    return found & MAY_IMPORT.keys()
+def folders() -> list[Path]:
+    return sorted({path.parent for folder in MAY_IMPORT for path in modules(folder)})
+
+
+@cache
+def imported(path: Path, deferred: bool = True) -> set[Path]:
+    """The project's files that a module imports; without `deferred` those at its top level alone."""
+    found, tree = set(), ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if deferred else tree.body:
+        if not isinstance(node, ast.ImportFrom) or (not node.level and not (node.module or "").startswith(ROOT.name)):
+            continue
+        base = path.parents[node.level - 1] if node.level else ROOT.parent
+        place = base.joinpath(*(node.module or "").split(".")) if node.module else base
+        for name in (alias.name for alias in node.names):
+            for file in (place / f"{name}.py", place.with_suffix(".py"), place / "__init__.py"):
+                if file.is_file():
+                    found.add(file)
+                    break
+    return found - {path}
+
+
+def room(path: Path) -> tuple[str, ...]:
+    """Folders and name below the root: ("benchmark", "runs", "run")."""
+    return path.relative_to(ROOT).with_suffix("").parts
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_who_may_import_whom(folder: str) -> None:
     for path in modules(folder):
-        assert imported(path) <= MAY_IMPORT[folder] | {folder}, path
+        assert {room(other)[0] for other in imported(path)} <= MAY_IMPORT[folder] | {folder}, path
 
 
-def test_the_import_rule_sees_imports(tmp_path: Path) -> None:
-    assert "quantizers" in imported(ROOT / "codecs" / "frae.py")
-    assert "datamodules" in imported(ROOT / "benchmark" / "metrics" / "stimulation.py")
+def test_imports_inside_benchmark_run_downwards() -> None:
+    upward = [
+        f"{'/'.join(room(path))} imports {'/'.join(room(other))}"
+        for path in modules("benchmark")
+        if len(room(path)) > 1 and room(path)[1] in FLOORS
+        for other in imported(path)
+        if room(other)[0] == "benchmark" and room(other)[1] != "__init__"
+        if FLOORS.index(room(other)[1]) > FLOORS.index(room(path)[1])
+    ]
+    assert upward == []
+
+
+def test_every_room_of_benchmark_has_its_floor() -> None:
+    assert {room(path)[1] for path in modules("benchmark")} == {*FLOORS, *APART, "__init__"}
+
+
+def test_nobody_imports_what_stands_apart() -> None:
+    users = {path for path in modules("benchmark") if room(path)[1] not in APART}
+    assert not [path for path in users for other in imported(path) if room(other)[:2] == ("benchmark", *APART)]
+
+
+def test_there_is_no_circle_and_no_long_chain() -> None:
+    chains: dict[Path, int] = {}
+
+    def chain(path: Path, above: tuple[Path, ...] = ()) -> int:
+        """Files of benchmark on the longest way down from this one."""
+        assert path not in above, f"a circle: {[room(each) for each in above[above.index(path) :]]}"
+        if path not in chains:
+            chains[path] = (room(path)[0] == "benchmark") + max(
+                (chain(other, (*above, path)) for other in imported(path)), default=0
+            )
+        return chains[path]
+
+    longest = max((chain(path), room(path)) for folder in MAY_IMPORT for path in modules(folder))
+    assert longest[0] <= LONGEST_CHAIN, longest
+
+
+def test_the_import_rule_sees_imports() -> None:
+    assert ROOT / "quantizers" / "base.py" in imported(ROOT / "codecs" / "frae.py")
+    assert ROOT / "leaderboards" / "records.py" in imported(ROOT / "benchmark" / "runs" / "run.py")
+    assert ROOT / "quantizers" / "base.py" in imported(ROOT / "quantizers" / "parts" / "vector.py")
+
+
+def test_no_room_is_crowded() -> None:
+    for folder in folders():
+        if folder.relative_to(ROOT).as_posix() not in PLUG_INS:
+            entries = [path for path in folder.iterdir() if path.name not in ("__init__.py", "__pycache__")]
+            assert len(entries) <= MOST_ENTRIES, folder
+
+
+def test_tests_mirror_the_folders() -> None:
+    for path in (SOURCE / "tests").rglob("test_*.py"):
+        place = path.parent.relative_to(SOURCE / "tests")
+        assert place == Path() or (ROOT / place) in folders(), path
 
 
 def test_every_folder_with_modules_is_packaged() -> None:
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text())
-    folders = {path.parent for folder in MAY_IMPORT for path in modules(folder)}
-    names = {"codecbench", *(".".join(("codecbench", *folder.relative_to(ROOT).parts)) for folder in folders)}
+    names = {"codecbench", *(".".join(("codecbench", *folder.relative_to(ROOT).parts)) for folder in folders())}
     assert set(project["tool"]["setuptools"]["packages"]) == names
 
 
@@ -68,4 +145,4 @@ def test_plug_ins_are_found_by_their_files() -> None:
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_files_stay_short(folder: str) -> None:
     for path in modules(folder):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 320, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE, path

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..psychoacoustics import Calibration, Masking, PsychoacousticModel
+from ..metrics.hearing.psychoacoustics import Calibration, Masking, PsychoacousticModel
 from .spectral import MelBank
 
 Waveform = Float[Tensor, "B N"]

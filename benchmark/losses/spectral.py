@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...codecs.compressed_stft import HOP, CompressedSTFT
-from ..psychoacoustics import PsychoacousticModel
+from ...codecs.parts.compressed_stft import HOP, CompressedSTFT
+from ..metrics.hearing.psychoacoustics import PsychoacousticModel
 
 Waveform = Float[Tensor, "B N"]
 Scalar = Float[Tensor, ""]

@@ -25,15 +25,7 @@ from .image import psnr, ssim
 from .intelligibility import stoi, vstoi
 from .noise_to_mask import noise_to_mask_ratio
 from .twof import two_f_model
-from .waveform import (
-    log_spectral_distance,
-    mel_cepstral_distortion,
-    mel_distance,
-    peak_snr,
-    segmental_snr,
-    si_sdr,
-    snr,
-)
+from .waveform import log_spectral_distance, mel_cepstral_distortion, mel_distance, peak_snr, segmental_snr, si_sdr, snr
 from .weighted_snr import weighted_snr
 
 Batch = Float[Tensor, "_ ..."]  # B N or B 3 H W

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..psychoacoustics import PsychoacousticModel
+from .hearing.psychoacoustics import PsychoacousticModel
 
 FLOOR = -100.0  # dB; identical signals have it
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError
-from .wav2vec import SHORTEST, Size, Wav2Vec2
+from .hearing.wav2vec import SHORTEST, Size, Wav2Vec2
 from .waveform import Scores, Waveforms, scored
 
 VARIABLE = "CODECBENCH_NOMAD"

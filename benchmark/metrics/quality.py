@@ -97,7 +97,7 @@ class Visqol:
         from visqol.visqol_core import VisqolCore
         from visqol.visqol_manager import VisqolManager
 
-        from .neurograms import forward_pass
+        from .hearing.neurograms import forward_pass
 
         if version("visqol-python") not in KNOWN_VISQOL:
             raise ImportError("its parts are not known")
@@ -148,7 +148,7 @@ def with_parts(function: FunctionType, **parts: Any) -> FunctionType:
 
 def _gammatone(sound: Array, window: Any, coefficients: Array, hop: int, frames: int, bands: int) -> Array:
     """In place of GammatoneSpectrogramBuilder._build_numba; the rows are A0, A11 ... A14, A2, B0, B1, B2, gain."""
-    from .neurograms import gammatone
+    from .hearing.neurograms import gammatone
 
     a0, a2, gain = coefficients[0], coefficients[5], coefficients[9]
     if a2.any() or (coefficients[6] != 1).any():

@@ -11,7 +11,19 @@ import numpy as np
 import soxr
 import torch
 
-from .peaq_ear import BANDS, FRAME, HOP, INTERNAL_NOISE, LOUDNESS, RATE, Array, Modulation, excite, modulate, smear
+from .hearing.peaq_ear import (
+    BANDS,
+    FRAME,
+    HOP,
+    INTERNAL_NOISE,
+    LOUDNESS,
+    RATE,
+    Array,
+    Modulation,
+    excite,
+    modulate,
+    smear,
+)
 from .waveform import Scores, Waveforms, scored
 
 SETTLING = 24  # frames from the start of a signal: half a second, in which modulation is not compared

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from ...quantizers.checking import Result, demand, run_named
+from ...quantizers.checks.running import Result, demand, run_named
 from .base import ClassicalCodec, Signal
 
 Make = Callable[[], ClassicalCodec]

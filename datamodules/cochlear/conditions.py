@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..base import DataError, Split
+from ..base import Split
+from ..errors import DataError
 from .room import ROOMS
 
 SCENARIOS = ("Anechoic", *ROOMS)

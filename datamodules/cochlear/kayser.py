@@ -14,7 +14,8 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from ..base import DataError, read_channels, shown
+from ..base import read_channels, shown
+from ..errors import DataError
 from .head import Head, at_16_khz, wrapped
 
 PLACES = ("HRIR_database_wav/hrir", "hrir", ".")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base import FRAME_SECONDS, SAMPLE_RATE, SILENCE, DataError, Split, condition, read_audio, root_folder, shown
+from ..base import FRAME_SECONDS, SAMPLE_RATE, SILENCE, Split, condition, read_audio, root_folder, shown
 from ..base import SHORTEST_SECONDS as SHORTEST_SPEECH
-from ..tree import audio_files
+from ..errors import DataError
+from ..parts.tree import audio_files
 from .conditions import NOISES
 from .noise import extended
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..base import Item, Recordings, Split
-from ..cache import Pieces, Progress, cached
+from ..parts.cache import Pieces, Progress, cached
 from .ace import BANDS, UNSELECTED, AceConfig, ace
 
 VERSION = 1  # raise it when the same recordings and parameters give other patterns

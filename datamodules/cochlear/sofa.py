@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, final
 
 import numpy as np
 
-from ..base import RATES, DataError, shown
+from ..base import RATES, shown
+from ..errors import DataError
 from .head import Head, at_16_khz
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Models of hearing that metrics and losses rest on."""

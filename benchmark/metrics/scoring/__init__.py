@@ -1,0 +1,1 @@
+"""Items scored in worker processes."""

@@ -1,0 +1,1 @@
+"""What a run is, from names and options."""

@@ -1,0 +1,180 @@
+"""The stages of a training, where a recipe lists them: each goes on where the last one left the codec.
+
+    training:
+      stages: ["gradient:steps=1500,quantized=false", "spsa:steps=500,quantized=false", "fit", "spsa:steps=500"]
+
+is the method of Hinrichs, Bilsky & Ostermann (VQ FRAE, III). Any stage may be left out, repeated or moved, and any
+quantizer takes part. A gradient stage is a training by training.py; `vstoi` and `spsa` ascend the intelligibility of
+what is decoded, see ascent.py.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
+
+from ..errors import UserError
+
+SHORTEST = 0.45  # seconds
+
+
+def check_seconds(seconds: float) -> None:
+    """ValueError where crops are so short that none has a VSTOI: STOI takes 30 frames of 256 samples at 10 kHz."""
+    if not SHORTEST <= seconds < math.inf:
+        raise ValueError(f"seconds={seconds} must be at least {SHORTEST}: of less there is no VSTOI")
+
+
+@dataclass(frozen=True)
+class SPSA:
+    """Options of a stage; the gains a, gamma and beta are the paper's. ValueError where one is out of range.
+
+    Args:
+        steps: iterations.
+        quantized: with the quantizer; False: latents pass through it, and its parameters stay.
+        pairs: perturbations a step, each evaluated on both sides; the paper has 1.
+        batch: items a step.
+        seconds: of each item.
+        a: gain of the steps.
+        stability: A, which holds the gain back. Not in the paper, which searches it: 60,000 with 8 pairs of one item,
+            4,000 to 26,000 with 32 of 4 suit the 8,000 parameters of a feedback autoencoder; less destroys it.
+        gamma: how fast the steps shrink.
+        c: size of the perturbations, in units of the parameters; not in the paper either.
+        beta: how fast they shrink.
+        limit: L of eq. 3, above 1: at most 1 / L of VSTOI beyond the uncoded pattern's is rewarded; None: all is.
+        longest_step: largest norm of a step; None: any, as in the paper.
+    """
+
+    kind: ClassVar[str] = "spsa"  # of stage
+    steps: int = 7000
+    quantized: bool = True
+    pairs: int = 8
+    batch: int = 1
+    seconds: float = 2.0
+    a: float = 1.0
+    stability: float = 60_000.0
+    gamma: float = 0.602
+    c: float = 0.02
+    beta: float = 0.101
+    limit: float | None = None
+    longest_step: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "pairs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        check_seconds(self.seconds)
+        for name in ("a", "c"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be a positive number")
+        for name in ("stability", "gamma", "beta"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
+        if self.limit is not None and not self.limit > 1:
+            raise ValueError(f"limit={self.limit} must be above 1; VSTOI may then gain up to 1 / limit")
+        if self.longest_step is not None and not self.longest_step > 0:
+            raise ValueError(f"longest_step={self.longest_step} must be a positive norm")
+
+    def gains(self, k: int) -> tuple[float, float]:
+        """a_k and c_k of iteration k = 0, 1, ..."""
+        return self.a / (self.stability + k + 1) ** self.gamma, self.c / (k + 1) ** self.beta
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Gradient descent on the codec's loss; quantizers that nothing has fitted yet join after the warm-up."""
+
+    kind: ClassVar[str] = "gradient"
+    steps: int = 2000
+    quantized: bool = True
+    learning_rate: float | None = None  # None: the training's
+
+    def __post_init__(self) -> None:
+        _positive(self, "steps", "learning_rate")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Every quantizer starts anew from the latents of training crops: codebooks by k-means, and so on."""
+
+    kind: ClassVar[str] = "fit"
+    steps: ClassVar[int] = 0
+    quantized: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class VSTOI:
+    """Ascent of VSTOI's exact gradient through STOI, vocoder and codec; a quantizer's surrogate carries it across."""
+
+    kind: ClassVar[str] = "vstoi"
+    steps: int = 400
+    quantized: bool = True
+    learning_rate: float = 2e-3
+    batch: int = 16
+    seconds: float = 2.0  # of each crop
+    limit: float | None = None  # L of eq. 3; None: VSTOI as it is
+    distortion: float = 1.0  # weight of the codec's own loss: VSTOI does not see bands that are not selected
+
+    def __post_init__(self) -> None:
+        check_seconds(self.seconds)
+        _positive(self, "steps", "learning_rate", "batch", "limit")
+        if self.distortion < 0:
+            raise ValueError(f"distortion={self.distortion} must be at least 0")
+
+
+Stage = Gradient | Fit | VSTOI | SPSA
+KINDS: dict[str, type[Stage]] = {kind.kind: kind for kind in (Gradient, Fit, VSTOI, SPSA)}
+
+
+def parse_stages(texts: Sequence[str]) -> list[Stage]:
+    """Read "spsa:steps=500,quantized=false" and the like. ValueError says what cannot be."""
+    from .options import named, resolve
+
+    stages: list[Stage] = []
+    for text in texts:
+        try:
+            (kind, given), *more = named(text)
+            if more:
+                raise UserError(f"{text!r} is more than one stage; write one an entry")
+            if kind not in KINDS:
+                raise UserError(f"no stage is called {kind!r}; there are: {', '.join(KINDS)}")
+            stages.append(KINDS[kind](**resolve("training", kind, KINDS[kind], given)))
+        except ValueError as error:
+            raise ValueError(f"stages: {error}") from error
+    _check(stages)
+    return stages
+
+
+def shortened(texts: Sequence[str], share: float) -> list[str]:
+    """The same stages with a share of the steps of each, at least one."""
+    stages = [
+        stage if isinstance(stage, Fit) else replace(stage, steps=max(1, math.ceil(share * stage.steps)))
+        for stage in parse_stages(texts)
+    ]
+    return [written(stage) for stage in stages]
+
+
+def written(stage: Stage) -> str:
+    """The inverse of parse_stages() for one stage, with all its options."""
+    options = ",".join(f"{name}={_text(value)}" for name, value in asdict(stage).items())
+    return f"{stage.kind}:{options}" if options else stage.kind
+
+
+def _check(stages: Sequence[Stage]) -> None:
+    if not any(stage.steps or isinstance(stage, Fit) for stage in stages):
+        raise ValueError("stages: there is none; leave the option out for one training of `steps`")
+    ready = False
+    for stage in stages:
+        if stage.quantized and not ready and isinstance(stage, VSTOI | SPSA):
+            raise ValueError(f"stages: {stage.kind} needs codebooks; put fit before it, or write quantized=false")
+        ready = ready or stage.quantized
+
+
+def _positive(stage: Stage, *names: str) -> None:
+    for name in names:
+        value = getattr(stage, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name}={value} must be above 0")
+
+
+def _text(value: object) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

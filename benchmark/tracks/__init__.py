@@ -1,0 +1,1 @@
+"""What a domain brings to a run."""

@@ -1,0 +1,120 @@
+"""The cochlear track: stimulation patterns of the ACE front end, made audible by a sine vocoder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from ...datamodules.base import FRAME_SECONDS, SAMPLE_RATE, Item, Recordings, Split
+from ...datamodules.cochlear.ace import BANDS, AceConfig, ace
+from ...datamodules.cochlear.patterns import PatternSet, cached_patterns
+from ...datamodules.cochlear.vocoder import vocode
+from ...datamodules.parts.waveforms import WaveformSet, cached_references
+from ..losses.stacked_vstoi import StackedVSTOI
+from ..losses.stimulation import band_selection_loss
+from ..metrics.intelligibility import vstoi
+from ..metrics.scoring.patterns import score_stimulation
+from ..metrics.scoring.pool import Pending, ScorePool
+from .base import FrontEnd, Heard, TestItem, Track, Watched
+from .pictures import electrodogram
+
+
+@final
+class CochlearFrontEnd(FrontEnd):
+    """Sound to the stimulation pattern by ACE; back by the sine vocoder."""
+
+    output = "the stimulation pattern made audible by sines at the band centres, not the waveform itself"
+    shortest = FRAME_SECONDS
+
+    def __init__(self, config: AceConfig) -> None:
+        self.config, self.hop = config, config.hop
+
+    def analyse(self, sound: Tensor) -> Tensor:
+        return ace(sound[None], self.config)[0]
+
+    def synthesise(self, signal: Tensor, samples: int) -> Tensor:
+        return vocode(signal[None], samples, self.config)[0]
+
+
+@final
+class CochlearTrack(Track):
+    """Stimulation patterns of the ACE front end."""
+
+    name = "cochlear"
+    notes = ("pesq_wb and visqol compare vocoded audio: diagnostics outside their validated use, not ranked",)
+    VALIDATION_CROPS, VALIDATION_FRAMES = 64, 400
+
+    def __init__(self, corpus: Recordings, config: AceConfig, alpha: float, watched: Watched | None = None) -> None:
+        self.corpus, self.config, self.alpha, self.watched = corpus, config, alpha, watched
+        self._sounds: dict[str, WaveformSet] = {}
+        self.signal_rate, self.leading = config.frame_rate, (BANDS,)
+        self.patterns = cached_patterns(corpus, "train", config, progress=watched)
+        self.typical_length = int(np.median(self.patterns.lengths))
+        self.held_out = cached_patterns(corpus, "validation", config, progress=watched)
+        crops = self.held_out.crops(self.VALIDATION_CROPS, self.VALIDATION_FRAMES, np.random.default_rng(0))
+        self._validation = torch.from_numpy(crops)
+
+    @property
+    def front_end(self) -> CochlearFrontEnd:
+        return CochlearFrontEnd(self.config)
+
+    def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
+        return torch.from_numpy(self.patterns.crops(batch_size, length, generator))
+
+    def validation_batch(self) -> Tensor:
+        return self._validation
+
+    def signals(self, split: Split, count: int) -> list[Tensor]:
+        patterns = {"train": self.patterns, "validation": self.held_out}[split]
+        chosen = np.unique(np.linspace(0, len(patterns) - 1, count).round().astype(int))
+        return [torch.from_numpy(np.array(patterns[index])) for index in chosen]
+
+    def heard(self, split: Split, count: int, seconds: float, generator: np.random.Generator) -> Heard:
+        patterns, sounds = self._pieces(split)
+        frames, hop = round(seconds * self.signal_rate), self.config.hop
+        places = patterns.places(count, frames, generator)
+        clean = sounds.cut([(item, first * hop) for item, first in places], frames * hop)
+        return Heard(torch.from_numpy(patterns.cut(places, frames)), torch.from_numpy(clean))
+
+    def intelligibility(self, decoded: Tensor, clean: Tensor) -> Tensor:
+        return vstoi(decoded, clean, self.config)
+
+    def merit_of_variants(self, heard: Heard, limit: float | None) -> StackedVSTOI:
+        return StackedVSTOI(heard.clean, heard.pattern, self.config, limit)
+
+    def _pieces(self, split: Split) -> tuple[PatternSet, WaveformSet]:
+        """Patterns, and what intelligibility is scored against."""
+        if split not in self._sounds:
+            self._sounds[split] = cached_references(self.corpus, split, progress=self.watched)
+        return {"train": self.patterns, "validation": self.held_out}[split], self._sounds[split]
+
+    def test_items(self) -> Sequence[Item]:
+        return self.corpus.items("test")
+
+    def load(self, item: Item) -> TestItem:
+        sound, clean = (torch.from_numpy(load(item)) for load in (self.corpus.load, self.corpus.reference))
+        pattern, length = self.front_end.analyse(sound), len(sound)
+        return TestItem(item.name, pattern, clean, length / SAMPLE_RATE, length, self.corpus.conditions(item))
+
+    def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
+        return band_selection_loss(signal, decoded, self.alpha)
+
+    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
+        return score_stimulation(item.clean, item.signal, decoded, self.config, pool.submit)
+
+    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
+        show_pattern(item, decoded, self.config, folder)
+
+
+def show_pattern(item: TestItem, decoded: Tensor, config: AceConfig, folder: Path) -> None:
+    """An electrodogram, and what both patterns and the clean signal sound like."""
+    electrodogram(item.signal.numpy(), decoded.numpy(), config.frame_rate, folder / f"{item.name}.png", item.name)
+    samples = len(item.clean)
+    uncoded, coded = (vocode(pattern[None], samples, config)[0] for pattern in (item.signal, decoded))
+    gain = 0.9 / uncoded.abs().max().clamp_min(1e-9)  # one gain for both: their loudness can be compared
+    for kind, audio in (("uncoded", uncoded * gain), ("decoded", coded * gain), ("clean", item.clean)):
+        soundfile.write(folder / f"{item.name}.{kind}.wav", audio.clamp(-1, 1).numpy(), SAMPLE_RATE)

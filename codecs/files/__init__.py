@@ -1,0 +1,1 @@
+"""Signals to files and back."""

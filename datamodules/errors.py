@@ -1,0 +1,5 @@
+"""What is wrong with data."""
+
+
+class DataError(ValueError):
+    """Unusable data: one clear line for the user."""

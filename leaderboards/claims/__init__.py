@@ -1,0 +1,1 @@
+"""Claims of papers and what records say of them."""

@@ -1,0 +1,1 @@
+"""What quantizers are made of."""
