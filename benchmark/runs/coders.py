@@ -2,58 +2,35 @@
 
 import argparse
 import contextlib
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from ...codecs.base import Codec
-from ...datamodules.base import shown
+from ...codecs.classical.base import ClassicalCodec
 from ...codecs.files import container
-from ..specs.classical import is_classical
 from ...codecs.files.container import Header
-from ..tracks.choose import front_end_of
+from ...codecs.files.files import decode_file, encode_file
+from ...datamodules.base import Recordings, shown
 from ...quantizers.coding.entropy import Coder
 from ...quantizers.coding.errors import BitstreamError
 from ..errors import UserError
-from ...codecs.files.files import decode_file, encode_file
-from .evaluation import kilobits_per_second
-from ..training.model import MODEL, SPEC, load_model
+from ..specs.classical import is_classical, make_baseline
+from ..specs.options import told_by
 from ..specs.spec import Spec
 from ..tracks.base import FrontEnd
-import hashlib
-import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
-from math import nan
-from pathlib import Path
-from typing import Any, NamedTuple, get_args
-import torch
-from torch import Tensor
-from ...codecs.classical.base import ClassicalCodec, Track
-from ...datamodules.base import Item, Recordings
-from ...leaderboards import records
-from ...leaderboards.records import Record
-from ...codecs.files import container
-from ..specs.options import create, told_by
-from ...codecs.files.container import Header
-from ..tracks.cochlear import CochlearFrontEnd, CochlearTrack, show_pattern
-from ..tracks.choose import corpus_of
-from ..errors import UserError
-from .evaluation import Evaluation, spread, timed
-from ..metrics.scoring.waveforms import score_waveform
-from ..metrics.scoring.patterns import score_stimulation
-from ..metrics.scoring.pool import Pending, ScorePool, score_pool
-from ..specs.registry import lookup
-from .record import environment, rates_of, scores_of
-from ..specs.spec import Choice, Spec, build_corpus
-from .wandb import log_results, wandb_logger
-from ..tracks.base import FrontEnd, TestItem, Watched
-from ..tracks.waveform import WaveformFrontEnd, show_waveform
+from ..tracks.choose import corpus_of, front_end_of
+from ..tracks.cochlear import CochlearFrontEnd
+from ..tracks.waveform import WaveformFrontEnd
+from ..training.model import MODEL, SPEC, load_model
+from .evaluation import kilobits_per_second
 
 REMEDY = "name the folder of a finished run, such as runs/NAME"
 
@@ -195,7 +172,7 @@ class Placed(NamedTuple):
 def placed(spec: Spec) -> Placed:
     """A new instance of a spec's codec. UserError where it cannot code the spec's data here."""
     codec = make_baseline(spec.codec.name, spec.codec.options, spec.bitrate)
-    corpus = _recordings(corpus_of(spec))
+    corpus = recordings(corpus_of(spec))
     if spec.codec.options["track"] == "cochlear" and "stimulation" in codec.domains:
         front_end, rate, given = CochlearFrontEnd(spec.ace), spec.ace.frame_rate, asdict(spec.ace)
     else:
@@ -205,3 +182,9 @@ def placed(spec: Spec) -> Placed:
         codec.check(rate)
     setting = [spec.codec.name, spec.codec.options, spec.bitrate, given]
     return Placed(codec, front_end, rate, hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).digest())
+
+
+def recordings(corpus: Any) -> Recordings:
+    """The corpus, which holds sound."""
+    assert isinstance(corpus, Recordings), "domains see to it"
+    return corpus

@@ -12,11 +12,11 @@ from ...codecs.base import Codec
 from ...codecs.classical.base import ClassicalCodec
 from ...datamodules.base import SAMPLE_RATE
 from ...quantizers.identity import Identity
-from ..tracks.choose import DOMAINS
 from ..errors import UserError
-from ..tracks.image import columns_per_second
 from ..specs.registry import lookup
 from ..specs.spec import AceConfig
+from ..tracks.choose import DOMAINS
+from ..tracks.image import columns_per_second
 from ..tracks.vector import VECTORS_PER_SECOND
 
 ENOUGH = 50  # strides that operations are counted on

@@ -10,16 +10,13 @@ from typing import Any, NamedTuple
 import torch
 
 from ...codecs.base import Codec
-from ...datamodules.base import shown
-from ...quantizers.base import Quantizer
-from ...codecs.files import container
-from ...codecs.files.container import Header, fingerprint
-from ...quantizers.coding.entropy import Coder, decode_codes, encode_codes, information
-from ...quantizers.coding.errors import BitstreamError
+from ...codecs.files.container import Header
+from ...codecs.files.files import decode_file, encode_file, operating
+from ...quantizers.coding.entropy import Coder, information
 from ..errors import UserError
 from ..metrics.codes import codebook_use
 from ..metrics.scoring.pool import score_pool
-from ..tracks.base import FrontEnd, TestItem, Track
+from ..tracks.base import TestItem, Track
 
 SHOWN = 3  # items, spread over the test set, whose decoded audio and pictures are kept
 TOLERANCE = 1e-5  # between what the encoder expected and what the file decodes to
@@ -84,16 +81,6 @@ def spread(count: int) -> set[int]:
     return {round(number * (count - 1) / (SHOWN - 1)) for number in range(SHOWN)}
 
 
-
-
-
-
-
-
-
-
-
-
 def _compare(path: Path, expected: torch.Tensor, decoded: torch.Tensor) -> None:
     worst = float((expected - decoded).abs().max()) if expected.shape == decoded.shape else float("inf")
     if not worst <= TOLERANCE:
@@ -104,7 +91,7 @@ def kilobits_per_second(
     codec: Codec, codes: torch.Tensor, header: Header, payload: int, seconds: float
 ) -> dict[str, float]:
     """The rates of one file: nominal, entropy, payload and, header included, measured."""
-    with _operating(codec, header.seed, codes.shape[1]):
+    with operating(codec, header.seed, codes.shape[1]):
         nominal = sum(quantizer.nominal_bits for quantizer in codec.quantizers) * codes.shape[2]
         entropy = information(codec, codes)
     bits = {"nominal": nominal, "entropy": entropy, "payload": 8 * payload, "measured": 8 * (header.size + payload)}

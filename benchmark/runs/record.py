@@ -10,12 +10,12 @@ import torch
 from ...codecs.base import Codec
 from ...leaderboards.records import Record, Score
 from ...leaderboards.statistics import bootstrap_mean
-from .complexity import macs_per_second
-from .evaluation import Evaluation
 from ..metrics.base import METRICS, RESAMPLER
 from ..metrics.quality import VISQOL_MODEL
 from ..specs.spec import Spec
 from ..tracks.base import Track
+from .complexity import macs_per_second
+from .evaluation import Evaluation
 
 LIBRARIES = ("torch", "lightning", "numpy", "codecbench", "constriction", "pystoi", "pesq", "visqol-python")
 MISSED = 0.05  # share of the asked bitrate

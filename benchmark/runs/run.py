@@ -4,15 +4,12 @@ spec -> train -> model.safetensors -> encode the test set to files -> decode the
 """
 
 import contextlib
-import logging
 import shutil
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import track as progress_bar
@@ -21,19 +18,19 @@ from ...leaderboards import records
 from ...leaderboards.plots import rate_score
 from ...leaderboards.records import Record
 from ...leaderboards.tables import terminal_table
-from ..specs.classical import is_classical
-from .coders import placed
-from .baselines import run_baseline
-from ..tracks.choose import signal_rate, track_of
 from ..errors import UserError
-from .evaluation import evaluate
-from ..specs.grid import make_specs
 from ..metrics.scoring.pool import kept_workers
-from ..training.model import SPEC, load_model, make_codec, train_model, training_summary
-from .record import make_record
+from ..specs.classical import is_classical
+from ..specs.grid import make_specs
 from ..specs.spec import Spec, build_corpus
-from .wandb import log_results, wandb_logger
+from ..tracks.choose import signal_rate, track_of
+from ..training.model import SPEC, load_model, make_codec, steady, train_model, training_summary
 from ..training.module import check_training
+from .baselines import run_baseline
+from .coders import placed
+from .evaluation import evaluate
+from .record import make_record
+from .wandb import log_results, wandb_logger
 
 RECORD, LOCK = records.RECORD_FILE, ".lock"
 
@@ -116,8 +113,6 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
     records.write(record, finished)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return record
-
-
 
 
 @contextlib.contextmanager

@@ -11,11 +11,11 @@ import torch
 
 from ...datamodules.base import Recordings
 from ...leaderboards.records import read_items, write_items
-from ..tracks.choose import corpus_of, domain_of, track_of
 from ..errors import UserError
-from ..training.model import load_model
 from ..specs.spec import Spec
 from ..tracks.base import Track, Watched
+from ..tracks.choose import corpus_of, domain_of, track_of
+from ..training.model import load_model
 
 TRAIN_ITEMS = "items-train.csv"
 

@@ -16,9 +16,9 @@ import numpy as np
 import soundfile
 import torch
 
-from ...datamodules.base import FRAME_SECONDS, LEVEL, RATES, SILENCE, active_level, read_audio, resample, shown
 from ...codecs.files import container
 from ...codecs.files.container import Header
+from ...datamodules.base import FRAME_SECONDS, LEVEL, RATES, SILENCE, active_level, read_audio, resample, shown
 from ...quantizers.coding.entropy import Coder
 from ...quantizers.coding.errors import BitstreamError
 from ..errors import UserError

@@ -40,7 +40,7 @@ def encode_file(
         seed if codec.dithers else 0,
         None if streams == prefixes[-1] else prefixes.index(streams),
     )
-    with _operating(codec, header.seed, streams), _about(path):
+    with operating(codec, header.seed, streams), _about(path):
         coded = codec(signal[None])
         if not all(quantized.source.isfinite().all() for quantized in coded.quantized):
             raise BitstreamError("the codec makes NaN or infinity of this signal; train it anew")
@@ -70,7 +70,7 @@ def decode_payload(codec: Codec, header: Header, payload: bytes, length: Length 
         raise BitstreamError(f"of {len(prefixes)} numbers of streams it names no. {header.prefix}; encode anew")
     samples = header.samples if length is None else length(header.samples, header.rate)
     shape = (*codec.leading, samples)
-    with _operating(codec, header.seed, prefixes[-1 if header.prefix is None else header.prefix]):
+    with operating(codec, header.seed, prefixes[-1 if header.prefix is None else header.prefix]):
         codes = decode_codes(codec, payload, codec.positions(shape), header.coder)
         signal = codec.decode(codes, shape)[0]
     if not signal.isfinite().all():
@@ -88,7 +88,7 @@ def _about(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _operating(codec: Codec, seed: int, streams: int) -> Iterator[None]:
+def operating(codec: Codec, seed: int, streams: int) -> Iterator[None]:
     """The codec at an operating point and under a seed of shared noise; afterwards it is as before."""
     quantizers = [module for module in codec.modules() if isinstance(module, Quantizer)]
     before, seeds = len(codec.alphabet), [quantizer.dither_seed for quantizer in quantizers]

@@ -11,8 +11,8 @@ from rich.progress import track as progress_bar
 
 from ....datamodules.base import Recordings, content_hash, shown
 from ....leaderboards.records import write_whole
-from ...specs.options import named, resolve
 from ...errors import UserError
+from ...specs.options import named, resolve
 from ...specs.registry import lookup
 from ...specs.spec import LOCATION_OPTIONS, Choice, build_corpus
 

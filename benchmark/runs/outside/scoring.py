@@ -24,23 +24,33 @@ import torch
 from rich.console import Console
 from rich.progress import track as progress_bar
 
-from ....datamodules.base import LEVEL, RATES, SHORTEST_SECONDS, SILENCE, active_level, content_hash, read_audio, resample, shown
+from ....datamodules.base import (
+    LEVEL,
+    RATES,
+    SHORTEST_SECONDS,
+    SILENCE,
+    active_level,
+    content_hash,
+    read_audio,
+    resample,
+    shown,
+)
 from ....datamodules.cochlear.ace import SAMPLE_RATE, AceConfig, ace
 from ....leaderboards import records
 from ....leaderboards.records import Record
 from ....leaderboards.tables import terminal_table
-from ...tracks.cochlear import CochlearTrack, show_pattern
 from ...errors import UserError
-from ..evaluation import spread
-from ...metrics.scoring.waveforms import score_waveform
 from ...metrics.scoring.patterns import score_stimulation
 from ...metrics.scoring.pool import Pending, ScorePool, score_pool
-from .pairing import Pair, Request, complain_about, paired
-from .references import read_manifest
-from ..record import environment, scores_of
+from ...metrics.scoring.waveforms import score_waveform
 from ...specs.spec import code_version
 from ...tracks.base import TestItem
+from ...tracks.cochlear import CochlearTrack, show_pattern
 from ...tracks.waveform import show_waveform
+from ..evaluation import spread
+from ..record import environment, scores_of
+from .pairing import Pair, Request, complain_about, paired
+from .references import read_manifest
 
 AUDIO_FROM = 32_000  # Hz from which on references are taken for audio rather than speech
 SLACK = 0.1  # seconds by which a decoded file may be longer or shorter

@@ -9,10 +9,10 @@ import soundfile
 import torch
 from codecbench.benchmark.cli.main import main
 from codecbench.benchmark.errors import UserError
-from codecbench.benchmark.specs.grid import make_specs
 from codecbench.benchmark.metrics.intelligibility import vstoi
-from codecbench.benchmark.specs.registry import found
 from codecbench.benchmark.runs.run import run
+from codecbench.benchmark.specs.grid import make_specs
+from codecbench.benchmark.specs.registry import found
 from codecbench.codecs.classical.amrwb import AMRWB
 from codecbench.codecs.classical.base import ClassicalCodec
 from codecbench.codecs.classical.g722 import G722

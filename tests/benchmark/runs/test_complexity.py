@@ -4,11 +4,11 @@ import sys
 
 import pytest
 import torch
-from codecbench.benchmark.speed import streaming as streaming_speed
 from codecbench.benchmark.cli.main import main
-from codecbench.benchmark.runs.complexity import complexity_of
 from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.runs.complexity import complexity_of
 from codecbench.benchmark.specs.registry import found, presets
+from codecbench.benchmark.speed import streaming as streaming_speed
 from codecbench.codecs.none import Bare
 
 PUBLISHED = {  # millions of parameters, MMAC/s

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from codecbench.codecs.files.container import BitstreamError
 from codecbench.benchmark.cli.main import main
+from codecbench.benchmark.specs.training import Training
 from codecbench.benchmark.tracks.cochlear import CochlearFrontEnd
-from codecbench.codecs.files.files import decode_file
 from codecbench.benchmark.training.model import load_model
 from codecbench.benchmark.training.module import converged
-from codecbench.benchmark.specs.training import Training
+from codecbench.codecs.files.container import BitstreamError
+from codecbench.codecs.files.files import decode_file
 from codecbench.datamodules.cochlear.ace import AceConfig
 from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records

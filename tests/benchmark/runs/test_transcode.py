@@ -11,21 +11,20 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from codecbench.benchmark.specs import registry as plugins
-from codecbench.codecs.files.container import fingerprint, pack, read, unpack
 from codecbench.benchmark.cli.main import main
-from codecbench.benchmark.tracks.cochlear import CochlearFrontEnd
-from codecbench.benchmark.tracks.choose import signal_rate
-from codecbench.quantizers.coding.errors import BitstreamError
-from codecbench.codecs.files.files import decode_file, decode_payload, encode_file
+from codecbench.benchmark.specs import registry as plugins
 from codecbench.benchmark.specs.grid import make_specs
+from codecbench.benchmark.tracks.choose import signal_rate
+from codecbench.benchmark.tracks.cochlear import CochlearFrontEnd
 from codecbench.benchmark.training.model import MODEL, SPEC, load_model, make_codec
+from codecbench.codecs.files.container import fingerprint, pack, read, unpack
+from codecbench.codecs.files.files import decode_file, decode_payload, encode_file
 from codecbench.codecs.frae import FRAE
 from codecbench.datamodules.base import LEVEL, active_level
 from codecbench.datamodules.cochlear.ace import AceConfig, ace
 from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records
-from codecbench.quantizers.base import Codes, Latents, Noise, Quantizer
+from codecbench.quantizers.coding.errors import BitstreamError
 from codecbench.quantizers.nsvq import NSVQ
 from miniatures import Layers
 from safetensors.torch import save_file

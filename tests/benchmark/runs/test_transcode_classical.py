@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from codecbench.codecs.files import container as bitstream
-from codecbench.benchmark.runs.coders import placed
-from codecbench.codecs.files.container import Header
 from codecbench.benchmark.cli.main import main
 from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.runs.coders import placed
 from codecbench.benchmark.specs.grid import make_specs
-from codecbench.benchmark.training.model import SPEC
 from codecbench.benchmark.specs.spec import Choice
+from codecbench.benchmark.training.model import SPEC
 from codecbench.codecs.classical.amrwb import AMRWB
+from codecbench.codecs.files import container as bitstream
+from codecbench.codecs.files.container import Header
 from codecbench.datamodules.demo import Demo
 
 SPEECH = Demo().items("test")[0].path

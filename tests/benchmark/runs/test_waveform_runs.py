@@ -7,11 +7,11 @@ from typing import Any, ClassVar, final
 import pytest
 import soundfile
 import torch
-from codecbench.benchmark.losses.adversary import SHORTEST, Adversary
-from codecbench.benchmark.studies.controls import controls
 from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.losses.adversary import SHORTEST, Adversary
 from codecbench.benchmark.metrics.base import METRICS
 from codecbench.benchmark.runs.run import run
+from codecbench.benchmark.studies.controls import controls
 from codecbench.codecs.base import Codec, Coded
 from codecbench.codecs.checks import run_checks
 from codecbench.datamodules.demo import Demo

@@ -18,7 +18,7 @@ from codecbench.datamodules.demo import Demo
 NAMES = ("pesq_wb", "visqol")
 DEADLY = """
 import os, signal, sys
-from codecbench.benchmark.metrics import workers
+from codecbench.benchmark.metrics.scoring import pool as workers
 def die(reference, decoded):
     if reference[0] == 7:
         os.kill(os.getpid(), signal.SIGABRT)

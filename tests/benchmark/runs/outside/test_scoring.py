@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 from codecbench.benchmark.cli.main import main
-from codecbench.datamodules.errors import DataError
 from codecbench.datamodules.demo import Demo
+from codecbench.datamodules.errors import DataError
 from codecbench.leaderboards import records
 from codecbench.leaderboards.rows import rows
 

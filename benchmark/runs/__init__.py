@@ -1,0 +1,1 @@
+"""From a trained codec to a record."""

@@ -1,0 +1,1 @@
+"""Codecs outside of the package."""
