@@ -47,7 +47,7 @@ def complexities() -> Table:
         cost = complexity_of(name)
         numbers = f"{cost.parameters:,}", f"{cost.macs_per_second / 1e6:,.2f}", f"{cost.positions_per_second:.2f}"
         lines.append((name, *numbers, f"{1000 * cost.latency_s:.1f}", "yes" if cost.causal else "no"))
-    for name in sorted([*found("baselines"), *presets("baselines")]):
+    for name in sorted([*found("classical"), *presets("classical")]):
         lines.append((name, "0", "", "", f"{1000 * classical_latency(name):.1f}", ""))
     table = _filled("codecs", ("name", "parameters", "MMAC/s", "positions/s", "latency ms", "causal"), lines)
     for column in table.columns[1:5]:
@@ -69,7 +69,7 @@ def options_help(chosen: Mapping[str, str | None]) -> str:
     text = chosen.get("codec")
     codec = named(text)[0].name if text else ""
     declared = getattr(lookup("codecs", codec)[0], "training_options", {}) if codec else {}
-    if not (codec and registered_name("baselines", lookup("codecs", codec)[0])):  # those are not trained
+    if not (codec and registered_name("classical", lookup("codecs", codec)[0])):  # those are not trained
         sections.append(_options_help("training", "", Training, declared))
     sections.append(_options_help("ace", "", AceConfig, {}))
     return "\n".join(sections)
@@ -83,7 +83,7 @@ def check(part: str, text: str, given: Mapping[str, Any], console: Console) -> i
     cls, preset = lookup(PARTS[part], name)
     options = resolve(part, name, cls, {**preset, **given, **own})
     make = partial(create, part, name, cls, options)
-    if registered_name("baselines", cls):
+    if registered_name("classical", cls):
         from ...codecs.classical.checks import run_checks
 
         with told_by(name):
@@ -155,11 +155,11 @@ def _table(topic: str) -> Table:
 def _classical() -> Table:
     """Codecs with nothing to train, which take no quantizer."""
     lines = [
-        (name, _about(cls), _offered(cls), getattr(cls, "paper", ""), origin("baselines", name))
-        for name, cls in found("baselines").items()
+        (name, _about(cls), _offered(cls), getattr(cls, "paper", ""), origin("classical", name))
+        for name, cls in found("classical").items()
     ]
     table = _filled("codecs with nothing to train", ("name", "what", "kbit/s", "paper", "from"), lines)
-    table.caption, table.caption_justify = "presets: " + ", ".join(presets("baselines")), "left"
+    table.caption, table.caption_justify = "presets: " + ", ".join(presets("classical")), "left"
     return table
 
 

@@ -48,7 +48,7 @@ def complexity_of(name: str) -> Complexity:
 
 def classical_latency(name: str) -> float:
     """Seconds of algorithmic latency of a codec with nothing to train; sound at 16 kHz."""
-    cls, options = lookup("baselines", name)
+    cls, options = lookup("classical", name)
     codec: ClassicalCodec = cls(**options)
     return codec.latency_s(SAMPLE_RATE if "waveform" in codec.domains else AceConfig().frame_rate)
 

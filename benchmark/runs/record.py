@@ -1,46 +1,85 @@
 """The record of a finished run."""
 
 import platform
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ...codecs.base import Codec
+from ...leaderboards import records
 from ...leaderboards.records import Record, Score
 from ...leaderboards.statistics import bootstrap_mean
 from ..metrics.base import METRICS, RESAMPLER
 from ..metrics.quality import VISQOL_MODEL
-from ..specs.spec import Spec
-from ..tracks.base import Track
+from ..specs.spec import Spec, statistics_version
+from ..tracks.base import Scorer, Track
+from ..training.model import MODEL
+from .coders import BITSTREAMS, ClassicalCoder, CodedRun, TrainedCoder, codebooks
 from .complexity import macs_per_second
-from .evaluation import Evaluation
+from .evaluation import EXAMPLES, Evaluation
 
 LIBRARIES = ("torch", "lightning", "numpy", "codecbench", "constriction", "pystoi", "pesq", "visqol-python")
+ITEMS = "items.csv"
 MISSED = 0.05  # share of the asked bitrate
 
 
 def make_record(
-    spec: Spec, codec: Codec, track: Track, evaluation: Evaluation, training: dict[str, Any], notes: list[str]
+    spec: Mapping[str, Any],
+    digest: str,
+    name: str,
+    scorer: Scorer,
+    evaluation: Evaluation,
+    rates: Mapping[str, Any],
+    notes: Iterable[str],
+    **further: Any,
+) -> Record:
+    """The record of whatever was evaluated; `further` fields are those that not all of it has."""
+    return Record(
+        spec=dict(spec),
+        hash=digest,
+        name=name,
+        track=scorer.name,
+        scores=scores_of(evaluation.rows),
+        rate_kbps=dict(rates),
+        notes=[*scorer.notes, *notes],
+        **{"environment": environment(), **further},
+    )
+
+
+def record_of_run(
+    spec: Spec, run: CodedRun, evaluation: Evaluation, training: dict[str, Any], notes: list[str]
 ) -> Record:
     """Everything that a leaderboard may show of a run; `notes` are those of its data."""
-    seconds = evaluation.seconds
-    return Record(
-        spec=spec.recorded(),
-        hash=spec.hash,
-        name=spec.name,
-        track=track.name,
-        scores=scores_of(evaluation.rows),
-        rate_kbps=rates_of(spec, evaluation),
-        codebook=_codebook(evaluation),
-        complexity=_complexity(codec, track, seconds),
-        seconds={"train": training.pop("seconds"), **seconds},
-        environment=environment(),
-        training=training,
-        files={"model": "model.safetensors", "items": "items.csv", "bitstreams": "bitstreams", "examples": "examples"},
-        notes=[*track.notes, *notes],
+    seconds, coder, track, rates = evaluation.seconds, run.encoder, run.track, rates_of(spec, evaluation)
+    realtime = {"realtime_factor": (seconds["encode"] + seconds["decode"]) / seconds["audio"]}
+    further: dict[str, Any] = {"seconds": {"train": training.pop("seconds", 0.0), **seconds}, "training": training}
+    files = {"items": ITEMS, "bitstreams": BITSTREAMS, "examples": EXAMPLES}
+    if isinstance(coder, TrainedCoder):
+        further["codebook"] = _codebook(codebooks(coder.codec, run.codes))
+        further["complexity"] = _complexity(coder.codec, track) | realtime
+        files = {"model": MODEL, **files}
+    elif isinstance(coder, ClassicalCoder):
+        size = {"parameters": 0, "quantizer_parameters": 0, "macs_per_second": None}
+        further["complexity"] = {**size, "latency_s": coder.codec.latency_s(coder.rate), **realtime}
+        further["environment"] = environment() | {"av": version("av")}
+        rates, notes = rates | {"coder": None}, [*coder.codec.notes, *notes]
+    return make_record(
+        spec.recorded(), spec.hash, spec.name, track.scorer, evaluation, rates, notes, files=files, **further
     )
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a finished run; its intervals are made anew, from its items, if other statistics made them."""
+    record = records.read(folder / records.RECORD_FILE)
+    if record.environment.get("statistics") != statistics_version():
+        record.scores = scores_of(records.read_items(folder / ITEMS))
+        record.environment["statistics"] = statistics_version()
+        records.write(record, folder / records.RECORD_FILE)
+    return record
 
 
 def scores_of(rows: list[dict[str, Any]]) -> dict[str, Score]:
@@ -66,11 +105,9 @@ def rates_of(spec: Spec, evaluation: Evaluation) -> dict[str, Any]:
     return rates | {"coder": spec.coder, "target": spec.bitrate, "missed": missed}
 
 
-def _codebook(evaluation: Evaluation) -> dict[str, Any]:
+def _codebook(used: list[dict[str, Any]]) -> dict[str, Any]:
     """Means and sums over streams, and the streams themselves."""
-    streams = [
-        dict(zip(use, values, strict=True)) for use in evaluation.codebook for values in zip(*use.values(), strict=True)
-    ]
+    streams = [dict(zip(use, values, strict=True)) for use in used for values in zip(*use.values(), strict=True)]
     closed = [stream for stream in streams if stream["size"] is not None]
     return {
         "perplexity": float(np.mean([stream["perplexity"] for stream in streams])),
@@ -81,7 +118,7 @@ def _codebook(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _complexity(codec: Codec, track: Track, seconds: dict[str, float]) -> dict[str, Any]:
+def _complexity(codec: Codec, track: Track) -> dict[str, Any]:
     trained = sum(p.numel() for p in codec.parameters())
     inside = sum(p.numel() for quantizer in codec.quantizers for p in quantizer.parameters())
     return {
@@ -89,7 +126,6 @@ def _complexity(codec: Codec, track: Track, seconds: dict[str, float]) -> dict[s
         "quantizer_parameters": inside,
         "macs_per_second": macs_per_second(codec, track.signal_rate),
         "latency_s": codec.lookahead / track.signal_rate,
-        "realtime_factor": (seconds["encode"] + seconds["decode"]) / seconds["audio"],
     }
 
 
@@ -103,6 +139,7 @@ def environment() -> dict[str, Any]:
         "threads": 1,
         "visqol": VISQOL_MODEL,
         "resampler": RESAMPLER,
+        "statistics": statistics_version(),
         **{library: version(library) for library in LIBRARIES},
     }
 

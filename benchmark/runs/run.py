@@ -14,37 +14,50 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import track as progress_bar
 
+from ...codecs.base import Codec
 from ...leaderboards import records
 from ...leaderboards.plots import rate_score
 from ...leaderboards.records import Record
 from ...leaderboards.tables import terminal_table
 from ..errors import UserError
 from ..metrics.scoring.pool import kept_workers
-from ..specs.classical import is_classical
 from ..specs.grid import make_specs
-from ..specs.spec import Spec, build_corpus
+from ..specs.spec import Spec
+from ..tracks.base import Track
 from ..tracks.choose import signal_rate, track_of
 from ..training.model import SPEC, load_model, make_codec, steady, train_model, training_summary
 from ..training.module import check_training
-from .baselines import run_baseline
-from .coders import placed
+from .coders import ClassicalCoder, CodedRun, TrainedCoder
 from .evaluation import evaluate
-from .record import make_record
+from .record import ITEMS, read_record, record_of_run
 from .wandb import log_results, wandb_logger
 
 RECORD, LOCK = records.RECORD_FILE, ".lock"
 
 
-def run(quantizer: Any = None, codec: Any = None, *, output_dir: Path | str = "runs", **options: Any) -> Any:
+def run(quantizer: Any = None, codec: Any = None, *, output_dir: Path | str = "runs", **options: Any) -> Record:
+    """The Python form of `benchmark run` for one combination; see run_all(). UserError: there are several."""
+    (record,) = _run(quantizer, codec, output_dir, options, only=True)
+    return record
+
+
+def run_all(
+    quantizer: Any = None, codec: Any = None, *, output_dir: Path | str = "runs", **options: Any
+) -> list[Record]:
     """The Python form of `benchmark run`: names or classes; `options` as in make_specs, and force, wandb, quiet.
 
-    Returns the record, or a list of them where several were asked for. UserError and DataError say what cannot be.
+    Returns the record of every combination. UserError and DataError say what cannot be.
     """
+    return _run(quantizer, codec, output_dir, options, only=False)
+
+
+def _run(quantizer: Any, codec: Any, output_dir: Path | str, options: dict[str, Any], only: bool) -> list[Record]:
     force, wandb = options.pop("force", False), options.pop("wandb", None)
     console = Console(quiet=options.pop("quiet", False))
     specs = make_specs(quantizer, codec, options.pop("data", None), **options)
-    found = run_grid(specs, Path(output_dir), force, wandb, console)
-    return found[0] if len(found) == 1 else found
+    if only and len(specs) > 1:
+        raise UserError(f"run() makes one run, not {len(specs)}; call run_all() for several")
+    return run_grid(specs, Path(output_dir), force, wandb, console)
 
 
 def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None, console: Console) -> list[Record]:
@@ -54,7 +67,7 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
     for spec in specs:
         check_run(spec)
     for data in {spec.data_fingerprint: spec.data for spec in specs}.values():
-        build_corpus(data).validate()
+        data.build().validate()
     found = []
     with kept_workers():
         for number, spec in enumerate(specs, 1):
@@ -72,8 +85,8 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
 
 def check_run(spec: Spec) -> None:
     """Say what cannot be before anything is trained: UserError."""
-    if is_classical(spec.codec.name):
-        placed(spec)
+    if not spec.trained:
+        ClassicalCoder(spec)
         return
     rate = signal_rate(spec)
     check_training(make_codec(spec, rate), spec.training, rate)
@@ -84,35 +97,41 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
     finished = folder / RECORD
     if finished.exists() and not force:
         console.print(f"  finished before: {finished} (--force runs it anew)", highlight=False, soft_wrap=True)
-        return records.read(finished)
+        return read_record(folder)
     _writable(folder)
-    if is_classical(spec.codec.name):
-        with _alone(folder), steady(spec.seed):
-            if force:
-                _empty(folder)
-            records.write_whole(folder / SPEC, spec.to_yaml())
-            return run_baseline(spec, folder, wandb, watched_on(console))
-    codec = make_codec(spec, signal_rate(spec))
     with _alone(folder), steady(spec.seed):
         track = track_of(spec, watched_on(console))
-        if codec.leading != track.leading:
-            raise UserError(
-                f"{spec.codec.name} codes signals of {codec.leading} bands, {spec.data.name} has {track.leading}"
-            )
+        codec = _codec_for(spec, track) if spec.trained else None
         if force:  # only now: unusable data have cost nothing
             _empty(folder)
         records.write_whole(folder / SPEC, spec.to_yaml())
         logger = wandb_logger(wandb, folder, spec)
-        trained = train_model(spec, track, folder, logger, console)
-        codec = trained.codec
-        evaluation = evaluate(load_model(folder, spec), codec, track, folder, spec.coder, watched_on(console))
-    training = training_summary(trained, spec, folder)
-    record = make_record(spec, codec, track, evaluation, training, build_corpus(spec.data).notes())
+        training: dict[str, Any] = {}
+        if codec is None:
+            run = CodedRun(track, ClassicalCoder(spec), ClassicalCoder(spec))
+        else:
+            trained = train_model(spec, codec, track, folder, logger, console)
+            codecs = trained.codec, load_model(folder, spec)
+            run = CodedRun(track, *(TrainedCoder(spec, each, track.front_end) for each in codecs))
+            training = training_summary(trained, spec, folder)
+        evaluation = evaluate(run, track.scorer, folder, watched_on(console))
+    record = record_of_run(spec, run, evaluation, training, track.corpus.notes())
     log_results(logger, record, folder)
-    records.write_items(folder / "items.csv", evaluation.rows)
+    records.write_items(folder / ITEMS, evaluation.rows)
     records.write(record, finished)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return record
+
+
+def _codec_for(spec: Spec, track: Track) -> Codec:
+    """The codec that is to be trained, once all that its training needs is there. UserError: data of no use."""
+    codec = make_codec(spec, track.signal_rate)
+    if codec.leading != track.leading:
+        raise UserError(
+            f"{spec.codec.name} codes signals of {codec.leading} bands, {spec.data.name} has {track.leading}"
+        )
+    track.prepare()
+    return codec
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ is set to -25 dBFS where the front end does not keep the level: a waveform of si
 """
 
 import io
-from math import inf
+from math import inf, isnan
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from ...datamodules.base import FRAME_SECONDS, LEVEL, RATES, SILENCE, active_lev
 from ...quantizers.coding.entropy import Coder
 from ...quantizers.coding.errors import BitstreamError
 from ..errors import UserError
-from .coders import Asked, run_coder
+from ..tracks.base import FrontEnd
+from .coders import Asked, RunCoder, run_coder
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC", ".aiff": "AIFF", ".aif": "AIFF"}  # those that keep every sample
 FULL_SCALE = 0.999
@@ -38,7 +39,7 @@ def encode(
     if not RATES[0] <= rate <= RATES[1]:
         raise UserError(f"{shown(source)}: its sample rate of {rate} Hz is not between {RATES[0]} and {RATES[1]}")
     coder = run_coder(run)
-    front_end = coder.front_end
+    front_end = _front_end(coder)
     if len(waveform) < front_end.shortest * rate:
         raise UserError(
             f"{shown(source)}: only {len(waveform)} samples long; at least {front_end.shortest * rate:.0f} are needed"
@@ -53,13 +54,17 @@ def encode(
     signal = front_end.analyse(torch.from_numpy((sound * gain).astype(np.float32)))
     written = coder.write(signal, target, Asked(len(waveform), header_rate, streams, entropy_coder))
     seconds = len(waveform) / rate
+    header, payload = container.read(target, coder.mark)
+    rates = coder.rates(written, header, len(payload), seconds)
     resampled = f"resampled to {front_end.sample_rate} Hz, " if header_rate else ""
     mixed = "mono" if channels == 1 else f"{channels} channels mixed to one"
     return [
         f"{shown(source)}: {seconds:.3f} s, {len(waveform)} samples at {rate} Hz, {mixed}, {resampled}{levelled}",
-        f"{shown(target)}: {written.header + written.payload} bytes, {written.header} of them header; {written.codes}",
+        f"{shown(target)}: {header.size + len(payload)} bytes, {header.size} of them header; {written.about}",
         "kbit/s: "
-        + ", ".join(f"{'open' if value == inf else f'{value:.3f}'} {name}" for name, value in written.rates.items()),
+        + ", ".join(
+            f"{'open' if value == inf else f'{value:.3f}'} {name}" for name, value in rates.items() if not isnan(value)
+        ),
     ]
 
 
@@ -70,7 +75,7 @@ def decode(source: Path, target: Path, run: Path) -> list[str]:
     if kind is None:
         raise UserError(f"{shown(target)}: name a file that keeps every sample: {', '.join(FORMATS)}")
     coder = run_coder(run)
-    front_end = coder.front_end
+    front_end = _front_end(coder)
     header, signal = coder.read(source)
     rate = header.rate or front_end.sample_rate
     sound = front_end.synthesise(signal, front_end.resampled_length(header.samples, rate)).numpy()
@@ -92,6 +97,11 @@ def decode(source: Path, target: Path, run: Path) -> list[str]:
         + ("" if level is None else f"{level:.1f} dBFS: " if level >= SILENCE else "silent: ")
         + front_end.output,
     ]
+
+
+def _front_end(coder: RunCoder) -> FrontEnd:
+    assert coder.front_end is not None, "run_coder() refuses what is no sound"
+    return coder.front_end
 
 
 def _gain(sound: np.ndarray, rate: int, wanted: float | None) -> tuple[float, str]:

@@ -1,33 +1,25 @@
-"""Codecs with nothing to train: which there are, and at which tracks and bitrates one runs."""
+"""Codecs with nothing to train: at which tracks and bitrates one runs."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, get_args
 
+from ...codecs.base import Codec
 from ...codecs.classical.base import ClassicalCodec, Track
 from ..errors import UserError
-from .options import create
-from .registry import lookup
-from .spec import Choice
-
-NO_QUANTIZER = Choice("none")
 
 
-def is_classical(name: str) -> bool:
-    """Whether a codec's name or preset is that of one with nothing to train. UserError: there is none of that name."""
-    return issubclass(lookup("codecs", name)[0], ClassicalCodec)
+def is_classical(cls: type) -> bool:
+    """Whether there is nothing to train in codecs of a class."""
+    return issubclass(cls, ClassicalCodec)
 
 
-def make_baseline(name: str, options: dict[str, Any], bitrate: float | None) -> ClassicalCodec:
-    """The codec at a bitrate. UserError where it refuses either."""
-    return create("codec", name, lookup("codecs", name)[0], options, bitrate)
-
-
-def rates_to_run(name: str, asked: Sequence[float | None], alone: bool) -> list[float | None]:
+def rates_to_run(
+    name: str, cls: type[ClassicalCodec], asked: Sequence[float | None], alone: bool
+) -> list[float | None]:
     """The bitrates at which a codec runs; its own where none was asked for. UserError names those it has.
 
     One whose rate cannot be chosen runs once, unless it is `alone` in having been asked for rates.
     """
-    cls: type[ClassicalCodec] = lookup("codecs", name)[0]  # type: ignore[assignment]
     wanted = [cls.default_bitrate if rate is None else rate for rate in asked]
     if not cls.bitrates:
         if alone and list(asked) != [None]:
@@ -40,23 +32,22 @@ def rates_to_run(name: str, asked: Sequence[float | None], alone: bool) -> list[
     return wanted
 
 
-def domains_of(codecs: Iterable[str]) -> set[str]:
+def domains_of(classes: Iterable[type[Codec] | type[ClassicalCodec]]) -> set[str]:
     """The domains that codecs of one call are bound to; a classical codec of waveforms goes where the others are."""
-    classes = [lookup("codecs", name)[0] for name in codecs]
-    bound = {cls.domain for cls in classes if not issubclass(cls, ClassicalCodec)}  # type: ignore[attr-defined]
-    return bound | {
-        "stimulation" for cls in classes if issubclass(cls, ClassicalCodec) and "waveform" not in cls.domains
+    return {
+        cls.domain if issubclass(cls, Codec) else "stimulation"
+        for cls in classes
+        if issubclass(cls, Codec) or "waveform" not in cls.domains
     }
 
 
-def tracks_to_run(name: str, asked: Any, kind: str, others: Collection[str]) -> list[str]:
+def tracks_to_run(name: str, cls: type[ClassicalCodec], asked: Any, kind: str, others: Collection[str]) -> list[str]:
     """Where a codec is scored on data of a kind: as `asked`, else beside the `others` (domains of the same call).
 
     UserError where there is no such track for this codec, or for these data.
     """
-    domains = lookup("codecs", name)[0].domains  # type: ignore[attr-defined]
     both = ["cochlear", "audio" if kind == "music" else "speech"]
-    possible = [track for track, can in zip(both, (kind != "music", "waveform" in domains), strict=True) if can]
+    possible = [track for track, can in zip(both, (kind != "music", "waveform" in cls.domains), strict=True) if can]
     if asked is not None and asked not in possible:
         known = asked in get_args(Track)
         why = f"there are, with these data: {', '.join(possible) or 'none'}"

@@ -6,16 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
+from ...codecs.base import Codec
+from ...datamodules.base import Corpus
 from ...datamodules.cochlear.ace import AceConfig
+from ...quantizers.base import Quantizer
 from ...quantizers.coding.entropy import Coder
 from ..errors import UserError
-from .classical import NO_QUANTIZER, domains_of, is_classical, make_baseline, rates_to_run, tracks_to_run
-from .options import UnknownOptionError, bitrates, create, named, nested_in, resolve, seeds, typed
+from .classical import domains_of, is_classical, rates_to_run, tracks_to_run
+from .options import UnknownOptionError, bitrates, create, named, resolve, seeds
+from .plugin import KINDS, NO_QUANTIZER, Plugin
 from .recipes import read_recipe, read_settings, recipe_of, recipes
-from .registry import add_class, lookup, registered_name, source_hash
-from .spec import KINDS, Choice, Spec, build_codec, build_corpus, build_quantizer
+from .registry import add_class, lookup, registered_name
+from .spec import Spec
 from .training import Training
 
 DEFAULTS = {"quantizer": "nsvq", "codec": "frae", "data": "demo", "seed": 0, "bitrate": None, "coder": "range"}
@@ -56,7 +60,7 @@ def make_specs(
     if settings["coder"] not in (None, *get_args(Coder)):
         raise UserError(f"--coder {settings['coder']} is unknown; write {' or '.join(get_args(Coder))}")
     specs = _grid(settings, options, lambda family: {} if whole else recipe_of(family, profile))
-    if all(spec.quantizer == NO_QUANTIZER for spec in specs):
+    if not any(spec.trained for spec in specs):
         for what, said in (("quantizer", quantizer or quantizer_options), ("training", training)):
             if said:
                 raise UserError(f"{specs[0].codec.name} has no quantizer and is not trained; leave --{what} out")
@@ -68,147 +72,152 @@ def _grid(
 ) -> list[Spec]:
     rates, every_seed = bitrates(settings["bitrate"]), seeds(settings["seed"])
     typed_ace = _typed("ace", AceConfig, options["ace"])
-    requests = _requests("codec", settings["codec"])
-    classical = [request for request in requests if is_classical(request[0])]
-    if len(classical) == len(requests):
+    wanted = _wanted("codec", settings["codec"])
+    classical = [codec for codec in wanted if is_classical(codec.cls)]
+    if len(classical) == len(wanted):
         corpora = _corpora(settings["data"] or DEFAULTS["data"], options["data"])
         return _classical_specs(classical, options["codec"], rates, corpora, typed_ace, ())
-    asked = [_sized(*request, options["codec"], recipe) for request in requests if request not in classical]
-    codecs = _choices("codec", asked, options["codec"])
+    sized = [_sized(codec, options["codec"], recipe) for codec in wanted if codec not in classical]
+    codecs = _plugins("codec", sized, options["codec"])
     as_given, resolved = (
-        _choices("quantizer", _requests("quantizer", settings["quantizer"]), options["quantizer"], defaults=defaults)
+        _plugins("quantizer", _wanted("quantizer", settings["quantizer"]), options["quantizer"], defaults=defaults)
         for defaults in (False, True)
     )
     for codec, quantizer in product(codecs, resolved):
-        build_codec(codec, lambda channels, share, quantizer=quantizer: build_quantizer(quantizer, channels))
-    recipes_of = {codec.name: recipe(_family(codec.name)) for codec in codecs}
-    wanted_data = {name: settings["data"] or own.get("data", DEFAULTS["data"]) for name, own in recipes_of.items()}
+        codec.build(lambda channels, share, quantizer=quantizer: quantizer.build(channels))
+    recipes_of = {codec.name: recipe(codec.family) for codec in codecs}
+    wanted_data = {name: settings["data"] or said.get("data", DEFAULTS["data"]) for name, said in recipes_of.items()}
     corpora = {str(what): _corpora(what, options["data"]) for what in wanted_data.values()}
     every = [corpus for some in corpora.values() for corpus in some]
     beside = _classical_specs(classical, options["codec"], rates, every, typed_ace, codecs)
     return [
-        Spec(quantizer, codec, data, print_, typed_ace, training, wanted, seed, coder, sources)
+        Spec(quantizer, codec, data, print_, typed_ace, training, kbps, seed, coder, sources)
         for codec in codecs
-        for own in [recipes_of[codec.name]]
-        for coder in [settings["coder"] or own.get("coder", DEFAULTS["coder"])]
+        for said in [recipes_of[codec.name]]
+        for coder in [settings["coder"] or said.get("coder", DEFAULTS["coder"])]
         for (data, print_), rate in product(corpora[str(wanted_data[codec.name])], rates)
-        for training in [_training(codec, {**own.get("options", {}).get("training", {}), **options["training"]})]
+        for training in [_training(codec, {**said.get("options", {}).get("training", {}), **options["training"]})]
         for given, full in zip(as_given, resolved, strict=True)
-        for wanted in [_default_rate(given, codec, own.get("bitrate")) if rate is None else rate]
-        for quantizer in [full if wanted is None else given]
-        for sources in [_sources(quantizer=quantizer, codec=codec, data=data)]
+        for kbps in [_default_rate(given, codec, said.get("bitrate")) if rate is None else rate]
+        for quantizer in [full if kbps is None else given]
+        for sources in [(*quantizer.sources, *codec.sources, *data.sources)]
         for seed in every_seed
     ] + beside
 
 
 def _classical_specs(
-    requests: Sequence[tuple[str, dict[str, Any]]],
+    wanted: Sequence["_Wanted"],
     shared: Mapping[str, Any],
     rates: Sequence[float | None],
-    corpora: Sequence[tuple[Choice, str]],
+    corpora: Sequence[tuple[Plugin[Corpus], str]],
     typed_ace: AceConfig,
-    trained: Sequence[Choice],
+    trained: Sequence[Plugin[Codec]],
 ) -> list[Spec]:
     """Of codecs with nothing to train, beside the trained ones of the same call; a seed would change nothing."""
     specs = []
-    domains = domains_of([*(codec.name for codec in trained), *(name for name, _ in requests)])
-    for name, own in requests:
-        given = {**shared, **own}
-        alone = "bitrate" in given or (not trained and len(requests) == 1)
+    domains = domains_of([codec.cls for codec in (*trained, *wanted)])
+    for codec in wanted:
+        given = {**shared, **codec.given}
+        alone = "bitrate" in given or (not trained and len(wanted) == 1)
         asked = bitrates(str(given.pop("bitrate")).strip("[]")) if "bitrate" in given else rates
         track = given.pop("track", None)
-        for (data, print_), rate in product(corpora, rates_to_run(name, asked, alone)):
-            for where in tracks_to_run(name, track, build_corpus(data).kind, domains):
-                (codec,) = _choices("codec", [(name, {**given, "track": where})], {})
-                make_baseline(codec.name, codec.options, rate)  # it may refuse its options
+        for (data, print_), rate in product(corpora, rates_to_run(codec.name, codec.cls, asked, alone)):
+            for where in tracks_to_run(codec.name, codec.cls, track, data.cls.kind, domains):
+                plugin = _plugin("codec", codec._replace(given={**given, "track": where}))
+                plugin.build(rate)  # it may refuse its options
                 ace = typed_ace if where == "cochlear" else AceConfig()
-                sources = _sources(codec=codec, data=data)
-                specs.append(Spec(NO_QUANTIZER, codec, data, print_, ace, bitrate=rate, plugins=sources))
+                sources = (*plugin.sources, *data.sources)
+                specs.append(Spec(NO_QUANTIZER, plugin, data, print_, ace, bitrate=rate, plugins=sources))
     return specs
 
 
-def _corpora(what: Any, shared: Mapping[str, Any]) -> list[tuple[Choice, str]]:
+def _corpora(what: Any, shared: Mapping[str, Any]) -> list[tuple[Plugin[Corpus], str]]:
     """Corpora and their fingerprints."""
-    choices = _choices("data", _requests("data", what), shared)
-    return [(data, build_corpus(data).fingerprint()) for data in choices]
+    return [(data, data.build().fingerprint()) for data in _plugins("data", _wanted("data", what), shared)]
 
 
-def _training(codec: Choice, given: Mapping[str, Any]) -> Training:
+def _training(codec: Plugin[Codec], given: Mapping[str, Any]) -> Training:
     """What was given, over what the codec declares, over the suite's defaults."""
-    declared = getattr(lookup("codecs", codec.name)[0], "training_options", {})
-    return _typed("training", Training, {**declared, **given})
+    return _typed("training", Training, {**codec.declared("training_options", {}), **given})
 
 
-def _family(codec: str) -> str:
-    """The name that a codec and its presets share."""
-    return registered_name("codecs", lookup("codecs", codec)[0]) or codec
-
-
-def _sized(
-    name: str, own: dict[str, Any], shared: Mapping[str, Any], recipe: Callable[[str], Mapping[str, Any]]
-) -> tuple[str, dict[str, Any]]:
-    """A request for a codec, in the preset of its recipe; one that names a preset, or says its options, has its own."""
-    preset = recipe(_family(name)).get("codec", name)
-    if preset == name or name != _family(name):
-        return name, own
-    options = lookup("codecs", preset)[1]
-    return (name, {**options, **shared, **own}) if shared or own else (preset, {})
-
-
-def _default_rate(quantizer: Choice, codec: Choice, rate: float | None) -> float | None:
+def _default_rate(quantizer: Plugin[Quantizer], codec: Plugin[Codec], rate: float | None) -> float | None:
     """The bitrate of a recipe, or a codec's own for methods that learn theirs; None where options fix it already."""
-    cls = lookup("quantizers", quantizer.name)[0]
-    parts = [part for _, part in nested_in("quantizer", cls, quantizer.options)]
-    if not any(getattr(part, "rate_is_learned", False) for part in (cls, *parts)):
+    if not any(getattr(cls, "rate_is_learned", False) for _, cls in quantizer.classes):
         return rate if rate is not None and _leaves_rate_open(quantizer) else None
     if any(option.rpartition(".")[2] in ("target_bits", "rate_weight") for option in quantizer.options):
         return None
-    return getattr(lookup("codecs", codec.name)[0], "default_bitrate", None) if rate is None else rate
+    return codec.declared("default_bitrate") if rate is None else rate
 
 
-def _leaves_rate_open(quantizer: Choice) -> bool:
+def _leaves_rate_open(quantizer: Plugin[Quantizer]) -> bool:
     """Whether a method has options that set its rate, and none of them was given."""
-    cls = lookup("quantizers", quantizer.name)[0]
-    fixed = typed("quantizer", quantizer.name, cls, quantizer.options)
+    fixed = quantizer.arguments
     for bits in TRIED_BITS:
         with contextlib.suppress(ValueError):
-            chosen = cls.for_rate(TRIED_CHANNELS, bits, **fixed)  # type: ignore[attr-defined]
+            chosen = quantizer.cls.for_rate(TRIED_CHANNELS, bits, **fixed)
             return bool(chosen) and not chosen.keys() & quantizer.options.keys()
     return False
 
 
-def _choices(
-    part: str, requests: Sequence[tuple[str, dict[str, Any]]], shared: Mapping[str, Any], defaults: bool = True
-) -> list[Choice]:
-    choices = []
-    for name, own in requests:
-        try:
-            choices.append(_choice(part, name, {**shared, **own}, defaults))
-        except UnknownOptionError as error:
-            if len(requests) == 1:
-                raise
-            raise UserError(f"{error}. Write name:option=value for an option that not all have") from error
-    return choices
+# -- from names to plug-ins --------------------------------------------------------------------------------------------
 
 
-def _requests(part: str, what: Any) -> list[tuple[str, dict[str, Any]]]:
+class _Wanted(NamedTuple):
+    """A plug-in as it was asked for."""
+
+    name: str
+    cls: Any
+    preset: dict[str, Any]  # options that the name stands for
+    given: dict[str, Any]
+
+
+def _wanted(part: str, what: Any) -> list[_Wanted]:
     if isinstance(what, str):
-        return [(name, options) for name, options in named(what)]
+        return [_Wanted(name, *lookup(KINDS[part], name), options) for name, options in named(what)]
     if isinstance(what, type):
-        return [(add_class(KINDS[part], what), {})]
+        name = add_class(KINDS[part], what)
+        return [_Wanted(name, *lookup(KINDS[part], name), {})]
     if isinstance(what, Sequence):
-        return [request for one in what for request in _requests(part, one)]
+        return [request for one in what for request in _wanted(part, one)]
     raise UserError(f"{part}={what!r} is neither a name nor a class")
 
 
-def _choice(part: str, name: str, given: Mapping[str, Any], defaults: bool) -> Choice:
-    cls, preset = lookup(KINDS[part], name)
-    options = resolve(part, name, cls, {**preset, **given}, defaults)
+def _sized(codec: _Wanted, shared: Mapping[str, Any], recipe: Callable[[str], Mapping[str, Any]]) -> _Wanted:
+    """A codec in the preset of its recipe; one that was asked for by a preset, or with options, has its own."""
+    family = registered_name("codecs", codec.cls) or codec.name
+    preset = recipe(family).get("codec", codec.name)
+    if preset == codec.name or codec.name != family:
+        return codec
+    cls, options = lookup("codecs", preset)
+    if shared or codec.given:
+        return _Wanted(codec.name, cls, {}, {**options, **shared, **codec.given})
+    return _Wanted(preset, cls, options, {})
+
+
+def _plugins(
+    part: str, wanted: Sequence[_Wanted], shared: Mapping[str, Any], defaults: bool = True
+) -> list[Plugin[Any]]:
+    found = []
+    for one in wanted:
+        try:
+            found.append(_plugin(part, one._replace(given={**shared, **one.given}), defaults))
+        except UnknownOptionError as error:
+            if len(wanted) == 1:
+                raise
+            raise UserError(f"{error}. Write name:option=value for an option that not all have") from error
+    return found
+
+
+def _plugin(part: str, wanted: _Wanted, defaults: bool = True) -> Plugin[Any]:
+    name, cls, preset, given = wanted
+    plugin = Plugin(part, name, cls, resolve(part, name, cls, {**preset, **given}, defaults))
     for option, value in (resolve(part, name, cls, preset, defaults=False) if preset else {}).items():
-        if options[option] != value:  # or the leaderboard would call it what it is not
-            family = registered_name(KINDS[part], cls)
-            raise UserError(f"{name} stands for {option}={json.dumps(value)}; to set {option}, write --{part} {family}")
-    return Choice(name, options)
+        if plugin.options[option] != value:  # or the leaderboard would call it what it is not
+            raise UserError(
+                f"{name} stands for {option}={json.dumps(value)}; to set {option}, write --{part} {plugin.family}"
+            )
+    return plugin
 
 
 def _typed(part: str, cls: type, given: Mapping[str, Any]) -> Any:
@@ -230,11 +239,3 @@ def _merged(part: str, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             name, merged = layer[part], {}
         merged |= layer["options"].get(part) or {}
     return merged
-
-
-def _sources(**choices: Choice) -> tuple[tuple[str, str], ...]:
-    parts: list[tuple[str, type]] = []
-    for part, choice in choices.items():
-        cls = lookup(KINDS[part], choice.name)[0]
-        parts += [(choice.name, cls), *nested_in(part, cls, choice.options)]
-    return tuple((name, source_hash(cls)) for name, cls in parts)

@@ -20,23 +20,23 @@ from typing import Any, Literal, NamedTuple
 from ...leaderboards.errors import nearest
 from ..errors import UserError
 
-Kind = Literal["quantizers", "codecs", "datamodules", "baselines"]
+Kind = Literal["quantizers", "codecs", "datamodules", "classical"]
 
 PACKAGE = __name__.split(".", 1)[0]
 BASES: dict[Kind, str] = {  # in base.py of the kind's folder
     "quantizers": "Quantizer",
     "codecs": "Codec",
     "datamodules": "Corpus",
-    "baselines": "ClassicalCodec",
+    "classical": "ClassicalCodec",
 }
 NOUNS: dict[Kind, str] = {
     "quantizers": "quantizer",
     "codecs": "codec",
     "datamodules": "corpus",
-    "baselines": "classical codec",
+    "classical": "classical codec",
 }
-FOLDERS: dict[Kind, str] = {"baselines": "codecs.classical"}  # of the kinds that are not called like theirs
-ALSO: dict[Kind, tuple[Kind, ...]] = {"codecs": ("baselines",)}  # kinds that answer to a name of another
+FOLDERS: dict[Kind, str] = {"classical": "codecs.classical"}  # of the kinds that are not called like theirs
+ALSO: dict[Kind, tuple[Kind, ...]] = {"codecs": ("classical",)}  # kinds that answer to a name of another
 BUILT_IN = "built in"
 
 
@@ -110,8 +110,8 @@ def add_file(path: Path | str) -> tuple[Kind, str]:
 
 def add_class(kind: Kind, cls: type) -> str:
     """Register a class handed over in Python; returns its name: its file's, or its own in lower case."""
-    if kind == "codecs" and issubclass(cls, base("baselines")):
-        kind = "baselines"
+    if kind == "codecs" and issubclass(cls, base("classical")):
+        kind = "classical"
     if not issubclass(cls, base(kind)) or inspect.isabstract(cls):
         lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ()))) or f"{BASES[kind]} as its base"
         raise UserError(f"{cls.__name__} is no {NOUNS[kind]} yet: it lacks {lacking}")
@@ -214,7 +214,7 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _hand_in(kind: Kind, name: str, cls: type, where: str) -> None:
-    asked: Kind = "codecs" if kind == "baselines" else kind  # these two share their names
+    asked: Kind = "codecs" if kind == "classical" else kind  # these two share their names
     if any(name in _scan(each).classes or name in presets(each) for each in (asked, *ALSO.get(asked, ()))):
         raise UserError(f"{where}: there is a {NOUNS[kind]} called {name!r} already; choose another name")
     _handed_in[kind][name] = (cls, where)

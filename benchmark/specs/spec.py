@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -11,37 +11,38 @@ from typing import Any
 
 import yaml
 
-from ...codecs.base import Codec
 from ...datamodules.base import Corpus
 from ...datamodules.cochlear.ace import AceConfig
-from ...quantizers.base import Maker, Quantizer
 from ...quantizers.coding.entropy import Coder
 from ..errors import UserError
-from .options import create
-from .registry import PACKAGE, Kind, lookup
+from .plugin import KINDS, NO_QUANTIZER, Plugin, find
+from .registry import PACKAGE
 from .training import Training
 
-KINDS: dict[str, Kind] = {"quantizer": "quantizers", "codec": "codecs", "data": "datamodules"}
 LOCATION_OPTIONS = frozenset(
     {"root", "download", "mirror"}
 )  # where the files lie; their contents are in data_fingerprint
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A plug-in's registered name or preset, and its options as plain JSON values; do not change them."""
-
-    name: str
-    options: dict[str, Any] = field(default_factory=dict)
+ROOMS = ("metrics", "losses", "specs", "tracks", "training", "runs")
+MAKE_SCORES = ("quantizers", "codecs", "datamodules", *(f"benchmark/{room}" for room in ROOMS))
+MAKE_INTERVALS = ("leaderboards/statistics.py",)
+IDLE = (  # in these rooms, but no score hangs on it
+    *("quantizers/checks/", "codecs/checks.py", "codecs/classical/checks.py", "datamodules/corpora/make_"),
+    *(
+        "benchmark/runs/wandb.py",
+        "benchmark/runs/transcode.py",
+        "benchmark/runs/outside/",
+        "benchmark/tracks/pictures.py",
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Spec:
     """One run. With a bitrate, `quantizer.options` holds only what was asked for; for_rate() gives the rest."""
 
-    quantizer: Choice
-    codec: Choice
-    data: Choice
+    quantizer: Plugin[Any]
+    codec: Plugin[Any]
+    data: Plugin[Corpus]
     data_fingerprint: str
     ace: AceConfig = field(default_factory=AceConfig)
     training: Training = field(default_factory=Training)
@@ -50,6 +51,11 @@ class Spec:
     coder: Coder = "range"
     plugins: tuple[tuple[str, str], ...] = ()  # name, sha256 of the file that defines it
     version: str = field(default_factory=lambda: code_version())
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is anything to train."""
+        return self.quantizer is not NO_QUANTIZER
 
     @property
     def hash(self) -> str:
@@ -65,11 +71,13 @@ class Spec:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, the location of the data included."""
-        return json.loads(json.dumps(asdict(self)))
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        content |= {part: content[part].as_dict() for part in KINDS}
+        return json.loads(json.dumps(content | {"ace": asdict(self.ace), "training": asdict(self.training)}))
 
     def recorded(self) -> dict[str, Any]:
         """as_dict() without where the data lie, which is nobody else's business: what records hold."""
-        location = getattr(lookup("datamodules", self.data.name)[0], "location_options", LOCATION_OPTIONS)
+        location = self.data.declared("location_options", LOCATION_OPTIONS)
         content = self.as_dict()
         for option in location & content["data"]["options"].keys():
             del content["data"]["options"][option]
@@ -81,14 +89,16 @@ class Spec:
         values = dict(content)
         try:
             for part in KINDS:
-                values[part] = Choice(**values[part])
+                values[part] = find(part, **values[part])
             values["ace"] = AceConfig(**values["ace"])
             values["training"] = Training(**values["training"])
             values["plugins"] = tuple((name, digest) for name, digest in values["plugins"])
             return cls(**values)
+        except UserError:
+            raise
         except KeyError as error:
             raise UserError(f"not a spec of {PACKAGE}: {error} is missing") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"not a spec of this version of {PACKAGE}: {error}") from error
 
     def to_yaml(self) -> str:
@@ -110,27 +120,29 @@ class Spec:
 @cache
 def code_version() -> str:
     """The package's version and a digest of all code that makes scores: other code, another run."""
+    return f"{version(PACKAGE)}+{_digest(MAKE_SCORES)}"
+
+
+@cache
+def statistics_version() -> str:
+    """A digest of the code that makes intervals of scores: other code, other intervals of the same run."""
+    return _digest(MAKE_INTERVALS)
+
+
+def sources(places: Sequence[str]) -> dict[str, Path]:
+    """The files of code in folders of the package, those left out on which no score hangs: name -> file."""
     root = Path(__file__).parents[2]
+    found = [sorted((root / place).rglob("*.py")) or [root / place] for place in places]  # a place may be a file
+    files = [path for some in found for path in some]
+    named = {path.relative_to(root).as_posix(): path for path in files}
+    return {name: path for name, path in named.items() if not name.startswith(IDLE)}
+
+
+def _digest(places: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    for folder in ("quantizers", "codecs", "datamodules", "benchmark"):
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return f"{version(PACKAGE)}+{digest.hexdigest()[:8]}"
-
-
-def build_codec(codec: Choice, make_quantizer: Maker) -> Codec:
-    """The codec of a spec around quantizers. UserError where it refuses its options."""
-    return create("codec", codec.name, lookup("codecs", codec.name)[0], codec.options, make_quantizer)
-
-
-def build_quantizer(quantizer: Choice, channels: int) -> Quantizer:
-    """The quantizer of a spec. UserError where it refuses its options."""
-    return create("quantizer", quantizer.name, lookup("quantizers", quantizer.name)[0], quantizer.options, channels)
-
-
-def build_corpus(data: Choice) -> Corpus:
-    """The corpus of a spec. UserError or DataError where it cannot be used."""
-    return create("data", data.name, lookup("datamodules", data.name)[0], data.options)
+    for name, path in sources(places).items():
+        digest.update(name.encode() + path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def _whole_numbers(value: Any) -> Any:

@@ -24,11 +24,12 @@ from ...leaderboards.errors import RecordError, nearest
 from ...leaderboards.records import Record
 from ..errors import UserError
 from ..metrics.scoring.pool import kept_workers
+from ..runs.record import read_record
 from ..runs.run import check_run, run_one, watched_on
 from ..runs.train_items import TRAIN_ITEMS, score_on_train
 from ..specs.grid import make_specs
 from ..specs.recipes import settings_of
-from ..specs.spec import Spec, build_corpus
+from ..specs.spec import Spec
 from ..specs.stages import parse_stages, written
 
 RUNS = "runs.json"  # label -> seed -> name of the run's folder
@@ -164,7 +165,7 @@ def read_results(path: Path, output_dir: Path) -> dict[str, dict[Any, Result]]:
             place = output_dir / name
             if not (place / records.RECORD_FILE).exists():
                 continue
-            record = records.read(place / records.RECORD_FILE)
+            record = read_record(place)
             rows: dict[Split, Rows] = {"test": _with_code_length(record, records.read_items(place / "items.csv"))}
             if (place / TRAIN_ITEMS).exists():
                 rows["train"] = records.read_items(place / TRAIN_ITEMS)
@@ -186,7 +187,7 @@ def _run_all(
 ) -> dict[str, str]:
     """Every run of the plan that was chosen; label -> why it failed."""
     for data in {p.spec.data_fingerprint: p.spec.data for p in plan.runs}.values():
-        build_corpus(data).validate()
+        data.build().validate()
     failed: dict[str, str] = {}
     _make(folder)
     _forget_other_data(folder / RUNS, plan, output_dir)
@@ -198,7 +199,7 @@ def _run_all(
             continue
         console.print(f"[bold]{number}/{len(plan.runs)}[/] {label}", highlight=False)
         try:
-            record = records.read(finished) if finished.exists() else run_one(spec, place, False, None, console)
+            record = read_record(place) if finished.exists() else run_one(spec, place, False, None, console)
             _note(folder / RUNS, label, spec)
             if on_train and profile.train_items:
                 score_on_train(spec, place, profile.train_items, watched)
@@ -238,7 +239,7 @@ def _show_plan(plan: Plan, chosen: set[str], profile: Profile, output_dir: Path,
 def _steps(spec: Spec, seen: set[str]) -> int:
     """The steps of a training without those of stages that an earlier run has in common with it."""
     if spec.training.stages is None:
-        return 0 if spec.quantizer.name == "none" else spec.training.steps
+        return spec.training.steps if spec.trained else 0
     steps, before = 0, [spec.codec.name, spec.data_fingerprint, str(spec.seed)]
     shared = True
     for stage in parse_stages(spec.training.stages):

@@ -1,4 +1,4 @@
-"""What a domain brings to a run: its signals, its training loss, its scores, and what one can listen to or look at."""
+"""What a domain brings to a run: its signals and their training loss; what scores them and shows them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from torch import Tensor
 
-from ...datamodules.base import LEVEL, SAMPLE_RATE, Split
+from ...datamodules.base import LEVEL, SAMPLE_RATE, Corpus, Split
 from ..errors import UserError
 from ..metrics.scoring.pool import Pending, ScorePool
 
@@ -24,6 +24,7 @@ class TestItem(NamedTuple):
     seconds: float
     samples: int  # length of the source, which the file's header carries
     conditions: Mapping[str, str | float] = {}
+    sound: Tensor | None = None  # what the signal was analysed from; None: it is the signal
 
 
 class Heard(NamedTuple):
@@ -62,14 +63,32 @@ class FrontEnd(ABC):
         return -(-self.resampled_length(samples, rate) // self.hop)
 
 
-class Track(ABC):
-    """Signals, loss and scores of one domain."""
+class Scorer(ABC):
+    """What scores decoded signals of a track, and shows them; it needs no corpus."""
 
-    name: str
+    name: str  # of the track
+    notes: tuple[str, ...] = ()  # what every reader of the scores must know
+
+    @abstractmethod
+    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
+        """Begin to score one decoded item; what is returned waits for `pool` and gives every metric."""
+
+    @abstractmethod
+    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
+        """Write what one can listen to and look at."""
+
+
+class Track(ABC):
+    """The signals of one domain from one corpus, their loss, and what scores them."""
+
+    corpus: Corpus
+    scorer: Scorer
     signal_rate: float  # samples of the codec's signal per second
     leading: tuple[int, ...]  # shape of a signal before its last axis
     typical_length: int  # median length of a training signal, in samples
-    notes: tuple[str, ...] = ()  # what every reader of the scores must know
+
+    def prepare(self) -> None:  # noqa: B027 - the arrays of some tracks are there already
+        """Load all that training needs. DataError: it cannot be used."""
 
     @property
     def front_end(self) -> FrontEnd | None:
@@ -101,7 +120,7 @@ class Track(ABC):
         raise self._unheard()
 
     def _unheard(self) -> UserError:
-        return UserError(f"the {self.name} track has no VSTOI to ascend; leave the stages vstoi and spsa out")
+        return UserError(f"the {self.scorer.name} track has no VSTOI to ascend; leave the stages vstoi and spsa out")
 
     @abstractmethod
     def test_items(self) -> Sequence[Any]:
@@ -114,11 +133,3 @@ class Track(ABC):
     @abstractmethod
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         """The distortion that training minimises."""
-
-    @abstractmethod
-    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
-        """Begin to score one decoded item; what is returned waits for `pool` and gives every metric."""
-
-    @abstractmethod
-    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
-        """Write what one can listen to and look at."""

@@ -2,8 +2,8 @@
 
 from ...datamodules.base import Arrays, Corpus, Recordings
 from ..errors import UserError
-from ..specs.registry import lookup
-from ..specs.spec import Spec, build_corpus
+from ..losses import LOSSES
+from ..specs.spec import Spec
 from .base import FrontEnd, Track, Watched
 from .cochlear import CochlearFrontEnd, CochlearTrack
 from .image import ImageTrack, columns_per_second
@@ -23,8 +23,8 @@ TRACKS = {"cochlear": "stimulation", "speech": "waveform", "audio": "waveform"}
 
 def domain_of(spec: Spec) -> str:
     """The domain of a spec's codec. UserError where there is no track for it yet."""
-    track = spec.codec.options.get("track")  # of a codec with nothing to train, which may serve several
-    domain = TRACKS.get(track) or lookup("codecs", spec.codec.name)[0].domain  # type: ignore[attr-defined]
+    track = spec.codec.options.get("track", "")  # of a codec with nothing to train, which may serve several
+    domain = TRACKS.get(track) or spec.codec.declared("domain")
     if domain not in DOMAINS:
         raise UserError(f"no data and metrics for codecs of the domain {domain!r} yet; there are: {', '.join(DOMAINS)}")
     return domain
@@ -32,7 +32,7 @@ def domain_of(spec: Spec) -> str:
 
 def corpus_of(spec: Spec) -> Corpus:
     """The corpus of a spec. UserError where it is of no use to the codec's domain."""
-    corpus, domain = build_corpus(spec.data), domain_of(spec)
+    corpus, domain = spec.data.build(), domain_of(spec)
     if corpus.kind not in DOMAINS[domain]:
         raise UserError(
             f"{spec.codec.name} needs {' or '.join(DOMAINS[domain])}, {spec.data.name} holds {corpus.kind}; "
@@ -51,7 +51,7 @@ def signal_rate(spec: Spec) -> float:
         return float(corpus.sample_rate)
     if domain == "vector":
         return VECTORS_PER_SECOND
-    return columns_per_second(lookup("codecs", spec.codec.name)[0].leading[1])  # type: ignore[attr-defined]
+    return columns_per_second(spec.codec.declared("leading")[1])
 
 
 def front_end_of(spec: Spec) -> FrontEnd:
@@ -71,6 +71,9 @@ def track_of(spec: Spec, watched: Watched | None = None) -> Track:
     if isinstance(corpus, Recordings):
         if domain == "stimulation":
             return CochlearTrack(corpus, spec.ace, spec.training.band_selection_weight, watched)
+        if spec.trained and not spec.training.losses:
+            names = ", ".join(LOSSES)
+            raise UserError(f"the codec names no training loss; add --training.losses.NAME WEIGHT: {names}")
         return WaveformTrack(corpus, spec.training.losses, watched)
     assert isinstance(corpus, Arrays), "a corpus is either"
     return ImageTrack(corpus) if domain == "image" else VectorTrack(corpus)

@@ -1,6 +1,7 @@
 """The cochlear track: stimulation patterns of the ACE front end, made audible by a sine vocoder."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import final
 
@@ -19,7 +20,7 @@ from ..losses.stimulation import band_selection_loss
 from ..metrics.intelligibility import vstoi
 from ..metrics.scoring.patterns import score_stimulation
 from ..metrics.scoring.pool import Pending, ScorePool
-from .base import FrontEnd, Heard, TestItem, Track, Watched
+from .base import FrontEnd, Heard, Scorer, TestItem, Track, Watched
 from .pictures import electrodogram
 
 
@@ -41,22 +42,63 @@ class CochlearFrontEnd(FrontEnd):
 
 
 @final
-class CochlearTrack(Track):
-    """Stimulation patterns of the ACE front end."""
+class CochlearScorer(Scorer):
+    """Patterns of one front end, and what the sine vocoder makes of them."""
 
     name = "cochlear"
     notes = ("pesq_wb and visqol compare vocoded audio: diagnostics outside their validated use, not ranked",)
+
+    def __init__(self, config: AceConfig) -> None:
+        self.config = config
+
+    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
+        return score_stimulation(item.clean, item.signal, decoded, self.config, pool.submit)
+
+    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
+        """An electrodogram, and what both patterns and the clean signal sound like."""
+        electrodogram(
+            item.signal.numpy(), decoded.numpy(), self.config.frame_rate, folder / f"{item.name}.png", item.name
+        )
+        samples = len(item.clean)
+        uncoded, coded = (vocode(pattern[None], samples, self.config)[0] for pattern in (item.signal, decoded))
+        gain = 0.9 / uncoded.abs().max().clamp_min(1e-9)  # one gain for both: their loudness can be compared
+        for kind, audio in (("uncoded", uncoded * gain), ("decoded", coded * gain), ("clean", item.clean)):
+            soundfile.write(folder / f"{item.name}.{kind}.wav", audio.clamp(-1, 1).numpy(), SAMPLE_RATE)
+
+
+@final
+class CochlearTrack(Track):
+    """Stimulation patterns of the ACE front end."""
+
     VALIDATION_CROPS, VALIDATION_FRAMES = 64, 400
 
     def __init__(self, corpus: Recordings, config: AceConfig, alpha: float, watched: Watched | None = None) -> None:
         self.corpus, self.config, self.alpha, self.watched = corpus, config, alpha, watched
+        self.scorer = CochlearScorer(config)
         self._sounds: dict[str, WaveformSet] = {}
         self.signal_rate, self.leading = config.frame_rate, (BANDS,)
-        self.patterns = cached_patterns(corpus, "train", config, progress=watched)
-        self.typical_length = int(np.median(self.patterns.lengths))
-        self.held_out = cached_patterns(corpus, "validation", config, progress=watched)
+
+    @cached_property
+    def patterns(self) -> PatternSet:
+        """Of the train split."""
+        return cached_patterns(self.corpus, "train", self.config, progress=self.watched)
+
+    @cached_property
+    def held_out(self) -> PatternSet:
+        """Of the validation split."""
+        return cached_patterns(self.corpus, "validation", self.config, progress=self.watched)
+
+    @cached_property
+    def typical_length(self) -> int:
+        return int(np.median(self.patterns.lengths))
+
+    @cached_property
+    def _validation(self) -> Tensor:
         crops = self.held_out.crops(self.VALIDATION_CROPS, self.VALIDATION_FRAMES, np.random.default_rng(0))
-        self._validation = torch.from_numpy(crops)
+        return torch.from_numpy(crops)
+
+    def prepare(self) -> None:
+        _ = self.typical_length, self._validation
 
     @property
     def front_end(self) -> CochlearFrontEnd:
@@ -98,23 +140,7 @@ class CochlearTrack(Track):
     def load(self, item: Item) -> TestItem:
         sound, clean = (torch.from_numpy(load(item)) for load in (self.corpus.load, self.corpus.reference))
         pattern, length = self.front_end.analyse(sound), len(sound)
-        return TestItem(item.name, pattern, clean, length / SAMPLE_RATE, length, self.corpus.conditions(item))
+        return TestItem(item.name, pattern, clean, length / SAMPLE_RATE, length, self.corpus.conditions(item), sound)
 
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         return band_selection_loss(signal, decoded, self.alpha)
-
-    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
-        return score_stimulation(item.clean, item.signal, decoded, self.config, pool.submit)
-
-    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
-        show_pattern(item, decoded, self.config, folder)
-
-
-def show_pattern(item: TestItem, decoded: Tensor, config: AceConfig, folder: Path) -> None:
-    """An electrodogram, and what both patterns and the clean signal sound like."""
-    electrodogram(item.signal.numpy(), decoded.numpy(), config.frame_rate, folder / f"{item.name}.png", item.name)
-    samples = len(item.clean)
-    uncoded, coded = (vocode(pattern[None], samples, config)[0] for pattern in (item.signal, decoded))
-    gain = 0.9 / uncoded.abs().max().clamp_min(1e-9)  # one gain for both: their loudness can be compared
-    for kind, audio in (("uncoded", uncoded * gain), ("decoded", coded * gain), ("clean", item.clean)):
-        soundfile.write(folder / f"{item.name}.{kind}.wav", audio.clamp(-1, 1).numpy(), SAMPLE_RATE)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...datamodules.base import Arrays, Split
 from ..metrics.image import psnr, ssim
 from ..metrics.scoring.pool import Pending, ScorePool
-from .base import TestItem, Track
+from .base import Scorer, TestItem, Track
 
 PIXELS_PER_SECOND = 1000
 VALIDATION_IMAGES = 256
@@ -28,13 +28,31 @@ def columns_per_second(rows: int) -> float:
 
 
 @final
-class ImageTrack(Track):
-    """Images "3 H W" in [0, 1] of a corpus of arrays; training crops are whole images, whatever length is asked for."""
+class ImageScorer(Scorer):
+    """Images, by structural similarity and peak SNR."""
 
     name = "image"
     notes = ("kbit/s reads as bit per pixel: a second stands for 1,000 pixels, in latency and complexity too",)
 
+    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
+        pair = item.signal[None], decoded[None]
+        scores = {"ssim": float(ssim(*pair)), "psnr": float(psnr(*pair))}
+        return lambda: scores
+
+    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
+        """One picture: the image on the left, what became of it on the right."""
+        from matplotlib.image import imsave
+
+        pair = torch.cat([item.signal, decoded.clamp(0, 1)], -1).permute(1, 2, 0).numpy()
+        imsave(folder / f"{item.name}.png", pair.repeat(ENLARGED, 0).repeat(ENLARGED, 1))
+
+
+@final
+class ImageTrack(Track):
+    """Images "3 H W" in [0, 1] of a corpus of arrays; training crops are whole images, whatever length is asked for."""
+
     def __init__(self, corpus: Arrays) -> None:
+        self.corpus, self.scorer = corpus, ImageScorer()
         self.images = {split: corpus.array(split) for split in ("train", "validation", "test")}
         _, colours, rows, columns = self.images["train"].shape
         self.leading, self.typical_length = (colours, rows), columns
@@ -62,15 +80,3 @@ class ImageTrack(Track):
 
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         return (signal - decoded).square().mean()
-
-    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
-        pair = item.signal[None], decoded[None]
-        scores = {"ssim": float(ssim(*pair)), "psnr": float(psnr(*pair))}
-        return lambda: scores
-
-    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
-        """One picture: the image on the left, what became of it on the right."""
-        from matplotlib.image import imsave
-
-        pair = torch.cat([item.signal, decoded.clamp(0, 1)], -1).permute(1, 2, 0).numpy()
-        imsave(folder / f"{item.name}.png", pair.repeat(ENLARGED, 0).repeat(ENLARGED, 1))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...datamodules.base import Arrays, Split
 from ..metrics.scoring.pool import Pending, ScorePool
-from .base import TestItem, Track
+from .base import Scorer, TestItem, Track
 
 VECTORS_PER_SECOND = 1000.0
 ITEMS = 10  # at most, of the test set
@@ -23,14 +23,40 @@ SHOWN_VECTORS = 4000
 
 
 @final
-class VectorTrack(Track):
-    """Vectors "N C" of a corpus of arrays as signals "C N"."""
+class VectorScorer(Scorer):
+    """Vectors, by the mean squared error of a number."""
 
     name = "vector"
     notes = ("kbit/s reads as bit per vector: a second stands for 1,000 vectors, in complexity too",)
+
+    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
+        error = float((item.signal.double() - decoded.double()).square().mean())
+        return lambda: {"mse": error}
+
+    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
+        """A picture of the first two numbers of each vector, and of what they were decoded to."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        for signal, size, label in ((item.signal, 1, "vectors"), (decoded, 6, "decoded")):
+            plane = signal[[0, min(1, len(signal) - 1)], :SHOWN_VECTORS].numpy()
+            axes.scatter(*plane, s=size, label=label)
+        axes.set_aspect("equal")
+        axes.legend()
+        figure.savefig(folder / f"{item.name}.png", dpi=120)
+
+
+@final
+class VectorTrack(Track):
+    """Vectors "N C" of a corpus of arrays as signals "C N"."""
+
     signal_rate = VECTORS_PER_SECOND
 
     def __init__(self, corpus: Arrays) -> None:
+        self.corpus, self.scorer = corpus, VectorScorer()
         self.vectors = {split: corpus.array(split).T for split in ("train", "validation", "test")}
         channels, count = self.vectors["test"].shape
         self.leading = (channels,)
@@ -61,25 +87,6 @@ class VectorTrack(Track):
 
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         return (signal - decoded).square().mean()
-
-    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
-        error = float((item.signal.double() - decoded.double()).square().mean())
-        return lambda: {"mse": error}
-
-    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
-        """A picture of the first two numbers of each vector, and of what they were decoded to."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6, 6), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        for signal, size, label in ((item.signal, 1, "vectors"), (decoded, 6, "decoded")):
-            plane = signal[[0, min(1, len(signal) - 1)], :SHOWN_VECTORS].numpy()
-            axes.scatter(*plane, s=size, label=label)
-        axes.set_aspect("equal")
-        axes.legend()
-        figure.savefig(folder / f"{item.name}.png", dpi=120)
 
 
 def _signal(vectors: np.ndarray) -> Tensor:

@@ -1,6 +1,7 @@
 """The tracks of waveforms: speech at 16 kHz, and audio at the rate of a music corpus."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import final
 
@@ -10,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ...datamodules.base import Item, Recordings, Split
-from ...datamodules.parts.waveforms import cached_waveforms
-from ..errors import UserError
+from ...datamodules.parts.waveforms import WaveformSet, cached_waveforms
 from ..losses import LOSSES
 from ..metrics.nomad import offered
 from ..metrics.scoring.pool import Pending, ScorePool
 from ..metrics.scoring.waveforms import score_waveform
-from .base import FrontEnd, TestItem, Track, Watched
+from .base import FrontEnd, Scorer, TestItem, Track, Watched
 from .pictures import spectrograms
 
 VALIDATION_CROPS, VALIDATION_SECONDS = 16, 1.0
@@ -40,28 +40,62 @@ class WaveformFrontEnd(FrontEnd):
 
 
 @final
+class WaveformScorer(Scorer):
+    """Waveforms at one rate; `name` is that of the track, "speech" or "audio"."""
+
+    def __init__(self, sample_rate: int, name: str) -> None:
+        self.sample_rate, self.name = sample_rate, name
+
+    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
+        return score_waveform(item.clean, decoded, self.sample_rate, self.name, pool.submit)
+
+    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
+        """Spectrograms, and both signals to listen to, with one gain for both where one of them would clip."""
+        spectrograms(item.clean.numpy(), decoded.numpy(), self.sample_rate, folder / f"{item.name}.png", item.name)
+        gain = min(1.0, 0.99 / max(float(item.clean.abs().max()), float(decoded.abs().max()), 1e-9))
+        for kind, audio in (("decoded", decoded), ("clean", item.clean)):
+            soundfile.write(folder / f"{item.name}.{kind}.wav", (audio * gain).numpy(), self.sample_rate)
+
+
+@final
 class WaveformTrack(Track):
     """Mono waveforms of a corpus of recordings.
 
-    `losses` are the weights of the training loss by name of its terms, see benchmark/losses.
+    `losses` are the weights of the training loss by name of its terms, see benchmark/losses; None where nothing is
+    trained.
     """
 
     leading = ()
 
     def __init__(self, corpus: Recordings, losses: Mapping[str, float] | None, watched: Watched | None = None) -> None:
-        if not losses:
-            raise UserError(f"the codec names no training loss; add --training.losses.NAME WEIGHT: {', '.join(LOSSES)}")
         offered()  # weights that are not there are missed before training, not after it
-        self.name = "speech" if corpus.kind == "speech" else "audio"
         self.corpus, self.sample_rate, self.signal_rate = corpus, corpus.sample_rate, float(corpus.sample_rate)
-        self.waveforms = cached_waveforms(corpus, "train", progress=watched)
-        self.held_out = cached_waveforms(corpus, "validation", progress=watched)
-        self.typical_length = int(np.median(self.waveforms.lengths))
-        length = round(VALIDATION_SECONDS * corpus.sample_rate)
-        crops = self.held_out.crops(VALIDATION_CROPS, length, np.random.default_rng(0))
-        self._validation = torch.from_numpy(crops)
-        self._weights = dict(losses)
-        self._terms = nn.ModuleDict({name: LOSSES[name](corpus.sample_rate) for name in losses})
+        self.watched = watched
+        self.scorer = WaveformScorer(corpus.sample_rate, "speech" if corpus.kind == "speech" else "audio")
+        self._weights = dict(losses or {})
+        self._terms = nn.ModuleDict({name: LOSSES[name](corpus.sample_rate) for name in self._weights})
+
+    @cached_property
+    def waveforms(self) -> WaveformSet:
+        """Of the train split."""
+        return cached_waveforms(self.corpus, "train", progress=self.watched)
+
+    @cached_property
+    def held_out(self) -> WaveformSet:
+        """Of the validation split."""
+        return cached_waveforms(self.corpus, "validation", progress=self.watched)
+
+    @cached_property
+    def typical_length(self) -> int:
+        return int(np.median(self.waveforms.lengths))
+
+    @cached_property
+    def _validation(self) -> Tensor:
+        length = round(VALIDATION_SECONDS * self.sample_rate)
+        return torch.from_numpy(self.held_out.crops(VALIDATION_CROPS, length, np.random.default_rng(0)))
+
+    def prepare(self) -> None:
+        _ = self.typical_length, self._validation
 
     @property
     def front_end(self) -> WaveformFrontEnd:
@@ -90,17 +124,3 @@ class WaveformTrack(Track):
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         terms = self._terms.to(signal.device)
         return torch.stack([weight * terms[name](signal, decoded) for name, weight in self._weights.items()]).sum()
-
-    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
-        return score_waveform(item.clean, decoded, self.sample_rate, self.name, pool.submit)
-
-    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
-        show_waveform(item, decoded, self.sample_rate, folder)
-
-
-def show_waveform(item: TestItem, decoded: Tensor, sample_rate: int, folder: Path) -> None:
-    """Spectrograms, and both signals to listen to, with one gain for both where one of them would clip."""
-    spectrograms(item.clean.numpy(), decoded.numpy(), sample_rate, folder / f"{item.name}.png", item.name)
-    gain = min(1.0, 0.99 / max(float(item.clean.abs().max()), float(decoded.abs().max()), 1e-9))
-    for kind, audio in (("decoded", decoded), ("clean", item.clean)):
-        soundfile.write(folder / f"{item.name}.{kind}.wav", (audio * gain).numpy(), sample_rate)

@@ -19,8 +19,7 @@ from ...codecs.base import Codec
 from ...quantizers.base import Quantizer
 from ...quantizers.identity import Identity
 from ..errors import UserError
-from ..specs.registry import lookup
-from ..specs.spec import Choice, Spec, build_codec, build_quantizer
+from ..specs.spec import Spec
 from ..specs.stages import parse_stages
 from ..tracks.base import Track
 from ..tracks.choose import signal_rate
@@ -45,21 +44,20 @@ def make_codec(spec: Spec, rate: float, bits: float | None = None) -> Codec:
     bits = asked_bits(spec, rate) if bits is None else bits
 
     def make(channels: int, share: float) -> Quantizer:
-        choice = spec.quantizer
-        if bits is not None:
-            choice = Choice(choice.name, options_for(choice, channels, bits * share))
-        return build_quantizer(choice, channels)
+        if bits is None:
+            return spec.quantizer.build(channels)
+        return spec.quantizer.having(options_for(spec.quantizer, channels, bits * share)).build(channels)
 
     torch.manual_seed(spec.seed)
-    return build_codec(codec_for(spec.codec, bits), make)
+    return codec_for(spec.codec, bits).build(make)
 
 
 def asked_bits(spec: Spec, rate: float) -> float | None:
     """Bits per latent position that a spec's bitrate comes to, headers left out of account."""
     if spec.bitrate is None:
         return None
-    codec = lookup("codecs", spec.codec.name)[0]
-    return spec.bitrate * 1000 * getattr(codec, "stride", 1) / rate / getattr(codec, "positions_per_stride", 1)
+    strides = spec.codec.declared("stride", 1) / spec.codec.declared("positions_per_stride", 1)
+    return spec.bitrate * 1000 * strides / rate
 
 
 def load_model(folder: Path, spec: Spec | None = None) -> Codec:
@@ -76,17 +74,16 @@ def load_model(folder: Path, spec: Spec | None = None) -> Codec:
     return codec.eval()
 
 
-def train_model(spec: Spec, track: Track, folder: Path, logger: Any, console: Console) -> Trained:
-    """Train, as often as the asked rate takes, fit the coding tables on training codes, save."""
+def train_model(spec: Spec, codec: Codec, track: Track, folder: Path, logger: Any, console: Console) -> Trained:
+    """Train a fresh codec, as often as the asked rate takes, fit the coding tables on training codes, save."""
     rate = signal_rate(spec)
     first = asked_bits(spec, rate)
     if spec.bitrate is None or first is None:
-        codec = make_codec(spec, rate)
         job = Job(track, spec.training, spec.seed, folder / "checkpoints", logger, bar=not console.quiet)
         trained = train_as_asked(codec, job, shared_stages(spec, folder.parent / STAGES))
         _fit_tables(spec, codec, track)
     else:
-        steered = any(quantizer.rate_is_learned for quantizer in make_codec(spec, rate).quantizers)
+        steered = any(quantizer.rate_is_learned for quantizer in codec.quantizers)
         search = RateSearch(folder, spec.bitrate, first, spec.training, lambda bits: _configured(spec, bits), steered)
         trained = _searched(spec, search, track, folder, logger, console)
     draft = folder / f".{MODEL}"
@@ -149,7 +146,7 @@ def _configured(spec: Spec, bits: float) -> list[Any] | None:
         return Identity(channels)
 
     try:
-        build_codec(codec, make)
+        codec.build(make)
     except UserError:
         return None
     return asked

@@ -24,12 +24,10 @@ from torch import Tensor, nn
 
 from ...codecs.base import Codec
 from ...leaderboards.records import write_whole
-from ...quantizers.base import Codes
+from ...quantizers.base import Codes, Quantizer
 from ...quantizers.coding.entropy import Coder, encode_codes
 from ..errors import UserError
-from ..specs.options import nested_in, typed
-from ..specs.registry import lookup
-from ..specs.spec import Choice
+from ..specs.plugin import Plugin
 from ..specs.stages import shortened
 from ..specs.training import Training
 from ..tracks.base import Track
@@ -196,16 +194,15 @@ def _widened(codec: Codec, amount: float, measured: Callable[[], float]) -> floa
     return measured()
 
 
-def options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
+def options_for(quantizer: Plugin[Quantizer], channels: int, bits: float) -> dict[str, Any]:
     """The options that spend about `bits`: where a method has steps of rate, those of the nearest step.
 
     UserError: the method has no rate so low or so high; options that were given fix the rate already.
     """
-    cls, _ = lookup("quantizers", choice.name)
-    fixed = typed("quantizer", choice.name, cls, choice.options)
-    learned = [part for _, part in nested_in("quantizer", cls, choice.options) if getattr(part, "rate_is_learned", 0)]
-    own = ["target_bits", "rate_weight"] if learned or getattr(cls, "rate_is_learned", False) else []
-    fixing = sorted(option for option in choice.options if option.rpartition(".")[2] in own)
+    fixed = quantizer.arguments
+    learned = any(getattr(cls, "rate_is_learned", False) for _, cls in quantizer.classes)
+    steering = ["target_bits", "rate_weight"] if learned else []
+    fixing = sorted(option for option in quantizer.options if option.rpartition(".")[2] in steering)
     if fixing:
         raise _twice(fixing)
     found: dict[int, dict[str, Any]] = {}  # nearest above and below what was asked
@@ -215,29 +212,29 @@ def options_for(choice: Choice, channels: int, bits: float) -> dict[str, Any]:
         if side in found:
             continue
         try:
-            found[side] = cls.for_rate(channels, bits * (1 + percent / 100), **fixed)  # type: ignore[attr-defined]
+            found[side] = quantizer.cls.for_rate(channels, bits * (1 + percent / 100), **fixed)
         except ValueError as error:
             refusal = error if percent == 0 else refusal
             continue
         if side == 0 or len(found) == 2:
             break
     if 0 not in found and len(found) < 2:  # not a step between two rates, but beyond the last one
-        raise UserError(f"--bitrate asks {choice.name} for {bits:.4g} bit per position: {refusal}") from refusal
+        raise UserError(f"--bitrate asks {quantizer.name} for {bits:.4g} bit per position: {refusal}") from refusal
     chosen = found[0] if 0 in found else next(iter(found.values()))
-    fixing = sorted(chosen.keys() & choice.options.keys())
+    fixing = sorted(chosen.keys() & quantizer.options.keys())
     if fixing or not chosen:
-        raise _twice(fixing or list(choice.options))
-    return {**choice.options, **chosen}
+        raise _twice(fixing or list(quantizer.options))
+    return {**quantizer.options, **chosen}
 
 
-def codec_for(choice: Choice, bits: float | None) -> Choice:
-    """The choice of a codec, told `bits` per position where it shares them out. UserError: it was told others."""
-    option = getattr(lookup("codecs", choice.name)[0], "rate_option", None)
+def codec_for(codec: Plugin[Codec], bits: float | None) -> Plugin[Codec]:
+    """A codec, told `bits` per position where it shares them out. UserError: it was told others."""
+    option = codec.declared("rate_option")
     if bits is None or option is None:
-        return choice
-    if choice.options.get(option) is not None:
+        return codec
+    if codec.options.get(option) is not None:
         raise _twice([option], "codec")
-    return Choice(choice.name, {**choice.options, option: bits})
+    return codec.having({**codec.options, option: bits})
 
 
 def _twice(fixing: list[str], part: str = "quantizer") -> UserError:

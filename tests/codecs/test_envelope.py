@@ -9,7 +9,7 @@ import pytest
 import torch
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.runs.run import run
-from codecbench.benchmark.specs.spec import Choice
+from codecbench.benchmark.specs.plugin import find
 from codecbench.benchmark.training.model import load_model
 from codecbench.benchmark.training.rate_search import codec_for
 from codecbench.codecs.checks import run_checks
@@ -221,10 +221,10 @@ def test_the_bitrate_is_shared_by_envelope_and_residual() -> None:
         asked.append((channels, share))
         return Identity(channels)
 
-    chosen = codec_for(Choice("envelope", {"bits_per_frame": None}), 160.0)
+    chosen = codec_for(find("codec", "envelope", {"bits_per_frame": None}), 160.0)
     codec = Envelope(make, **chosen.options)
     assert asked == [(19, pytest.approx(12 / 160))] and float(codec.residual.budget) == 160 - 12 - 7
-    assert codec_for(Choice("frae", {}), 160.0) == Choice("frae", {}) and codec_for(chosen, None) == chosen
+    assert codec_for(find("codec", "frae"), 160.0) == find("codec", "frae") and codec_for(chosen, None) == chosen
     with pytest.raises(UserError, match=r"--bitrate and --codec\.bits_per_frame both"):
         codec_for(chosen, 320.0)
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.specs.plugin import Plugin, find
 from codecbench.benchmark.specs.registry import found
-from codecbench.benchmark.specs.spec import Choice, build_codec, build_quantizer
 from codecbench.benchmark.training.phases import check_phases
 from codecbench.codecs.base import Codec
 from codecbench.codecs.checks import SIGNALS
@@ -31,22 +31,22 @@ FITTED_ON, TRAINED_ON, CODED = (4, 24), (2, 12), 5  # items and positions; of th
 
 
 @cache
-def smallest(name: str) -> Choice:
+def smallest(name: str) -> Plugin:
     """The preset of a codec with the fewest parameters."""
     cls = found("codecs")[name]
 
     def size(options: dict[str, Any]) -> int:
-        codec = build_codec(Choice(name, options), lambda channels, share: Identity(channels))
+        codec = find("codec", name, options).build(lambda channels, share: Identity(channels))
         return sum(parameter.numel() for parameter in codec.parameters())
 
-    return Choice(name, min(({}, *cls.presets.values()), key=size))  # type: ignore[attr-defined]
+    return find("codec", name, min(({}, *cls.presets.values()), key=size))  # type: ignore[attr-defined]
 
 
-def built(codec: Choice, quantizer: str) -> Codec:
-    return seeded(build_codec, codec, lambda channels, share: build_quantizer(Choice(quantizer), channels))
+def built(codec: Plugin, quantizer: str) -> Codec:
+    return seeded(codec.build, lambda channels, share: find("quantizer", quantizer).build(channels))
 
 
-def decoded(codec: Choice, quantizer: str, model: Path, file: Path) -> Tensor:
+def decoded(codec: Plugin, quantizer: str, model: Path, file: Path) -> Tensor:
     """What a process that has seen no more than the model and the file makes of them."""
     torch.set_num_threads(1)
     receiver = built(codec, quantizer)

@@ -13,8 +13,9 @@ from ....datamodules.base import Recordings, content_hash, shown
 from ....leaderboards.records import write_whole
 from ...errors import UserError
 from ...specs.options import named, resolve
+from ...specs.plugin import Plugin
 from ...specs.registry import lookup
-from ...specs.spec import LOCATION_OPTIONS, Choice, build_corpus
+from ...specs.spec import LOCATION_OPTIONS
 
 MANIFEST = "references.json"
 
@@ -35,8 +36,8 @@ def write_references(data: str, options: Mapping[str, Any], target: Path, consol
     if others:
         raise UserError(f"references takes one corpus at a time, not {data}")
     cls, preset = lookup("datamodules", name)
-    choice = Choice(name, resolve("data", name, cls, {**preset, **options, **own}))
-    corpus = build_corpus(choice)
+    plugin = Plugin("data", name, cls, resolve("data", name, cls, {**preset, **options, **own}))
+    corpus = plugin.build()
     if not isinstance(corpus, Recordings):
         raise UserError(f"{name} holds no recordings; see benchmark ls data")
     items = corpus.items("test")
@@ -58,7 +59,7 @@ def write_references(data: str, options: Mapping[str, Any], target: Path, consol
     except OSError as error:
         raise UserError(f"{shown(target)}: cannot be written ({error.strerror}); name another folder") from error
     places = getattr(cls, "location_options", LOCATION_OPTIONS)
-    kept = {option: value for option, value in choice.options.items() if option not in places}
+    kept = {option: value for option, value in plugin.options.items() if option not in places}
     noisy = cls.reference is not Recordings.reference
     manifest = Manifest({"name": name, "options": kept}, corpus.fingerprint(), corpus.kind, files, noisy)
     write_whole(target / MANIFEST, json.dumps(manifest._asdict(), indent=1))

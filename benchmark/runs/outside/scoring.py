@@ -13,9 +13,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import scipy.signal
@@ -35,20 +35,17 @@ from ....datamodules.base import (
     resample,
     shown,
 )
-from ....datamodules.cochlear.ace import SAMPLE_RATE, AceConfig, ace
+from ....datamodules.cochlear.ace import SAMPLE_RATE, AceConfig
 from ....leaderboards import records
 from ....leaderboards.records import Record
 from ....leaderboards.tables import terminal_table
 from ...errors import UserError
-from ...metrics.scoring.patterns import score_stimulation
-from ...metrics.scoring.pool import Pending, ScorePool, score_pool
-from ...metrics.scoring.waveforms import score_waveform
 from ...specs.spec import code_version
-from ...tracks.base import TestItem
-from ...tracks.cochlear import CochlearTrack, show_pattern
-from ...tracks.waveform import show_waveform
-from ..evaluation import spread
-from ..record import environment, scores_of
+from ...tracks.base import Scorer, TestItem
+from ...tracks.cochlear import CochlearFrontEnd, CochlearScorer
+from ...tracks.waveform import WaveformScorer
+from ..evaluation import EXAMPLES, Coding, Seconds, Subject, evaluate
+from ..record import ITEMS, make_record
 from .pairing import Pair, Request, complain_about, paired
 from .references import read_manifest
 
@@ -81,47 +78,60 @@ def score(request: Request, output_dir: Path, console: Console) -> Record:
     delays = [_delay(pair, rate) for pair in watched(pairs, "delay")]
     delay = _common_delay(delays, rate, request)
     try:
-        (folder / "examples").mkdir(parents=True, exist_ok=True)
+        (folder / EXAMPLES).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{shown(folder)}: cannot be written ({error.strerror}); name another --output-dir") from error
-    rows, notes = _scored(watched(pairs, "score"), len(pairs), rate, delay, spec["track"], folder / "examples")
-    record = Record(
-        spec=spec,
-        hash=digest,
-        name=folder.name,
-        track=spec["track"],
-        scores=scores_of(rows),
-        rate_kbps=_rates(rows),
-        environment=environment(),
-        files={"items": "items.csv", "examples": "examples"},
-        notes=[*notes, *_delay_notes(delays, delay, rate)],
+    scorer = CochlearScorer(AceConfig()) if spec["track"] == "cochlear" else WaveformScorer(rate, spec["track"])
+    files = DecodedFiles(pairs, rate, delay, scorer)
+    evaluation = evaluate(files, scorer, folder, lambda sources, _: watched(sources, "score"))
+    rows = evaluation.rows
+    record = make_record(
+        spec,
+        digest,
+        folder.name,
+        scorer,
+        evaluation,
+        _rates(rows),
+        [*files.notes(), *_delay_notes(delays, delay, rate)],
+        files={"items": ITEMS, "examples": EXAMPLES},
     )
-    records.write_items(folder / "items.csv", rows)
+    records.write_items(folder / ITEMS, rows)
     records.write(record, folder / records.RECORD_FILE)
     console.print(terminal_table([record]))
     console.print(f"files: {folder}", highlight=False, soft_wrap=True)
     return record
 
 
-def _scored(
-    pairs: Iterable[Pair], count: int, rate: int, delay: int, track: str, examples: Path
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row an item, and what every reader must know of them."""
-    rows, pending, changes, kept = [], [], Counter[str](), spread(count)
-    with score_pool(count) as pool:
-        for number, pair in enumerate(pairs):
-            reference, decoded, changed = _signals(pair, rate, delay)
-            changes.update(changed)
-            begin = _cochlear if track == "cochlear" else _waveform
-            wait, show = begin(pair.name, reference, decoded, rate, track, pool)
-            pending.append(wait)
-            if number in kept:
-                show(examples)
-            rows.append({"item": pair.name, "seconds": len(reference) / rate, **_bytes(pair, len(reference) / rate)})
-        rows = [row | wait() for row, wait in zip(rows, pending, strict=True)]
-    notes = list(CochlearTrack.notes) if track == "cochlear" else []
-    notes += [f"{number} of {count} decoded files were {change}" for change, number in sorted(changes.items())]
-    return rows, notes
+@final
+class DecodedFiles(Subject):
+    """Pairs of references and decoded files, at one rate; on the cochlear track both go through the ACE front end."""
+
+    def __init__(self, pairs: Sequence[Pair], rate: int, delay: int, scorer: Scorer) -> None:
+        self.sources, self.rate, self.delay = pairs, rate, delay
+        self.front_end = CochlearFrontEnd(scorer.config) if isinstance(scorer, CochlearScorer) else None
+        self.changes: Counter[str] = Counter()
+        self.coding: Coding | None = None
+
+    def load(self, source: Pair) -> TestItem:
+        reference, decoded, changes = _signals(source, self.rate, self.delay)
+        self.changes.update(changes)
+        seconds = len(reference) / self.rate
+        clean, coded = torch.from_numpy(reference), torch.from_numpy(decoded)
+        signal = clean
+        if self.front_end is not None:
+            clean, coded = _levelled(reference, decoded, self.rate)
+            signal, coded = (self.front_end.analyse(sound) for sound in (clean, coded))
+        self.coding = Coding(coded, _bytes(source, seconds))
+        return TestItem(source.name, signal, clean, seconds, len(clean))
+
+    def code(self, item: TestItem, folder: Path, seconds: Seconds) -> Coding:
+        assert self.coding is not None, "load() comes first"
+        return self.coding
+
+    def notes(self) -> list[str]:
+        """What had to be done to decoded files."""
+        total = len(self.sources)
+        return [f"{count} of {total} decoded files were {what}" for what, count in sorted(self.changes.items())]
 
 
 def _common_rate(request: Request, pairs: list[Pair]) -> int:
@@ -243,29 +253,14 @@ def _signals(pair: Pair, rate: int, delay: int) -> tuple[np.ndarray, np.ndarray,
     return reference, fitted, changes
 
 
-def _waveform(
-    name: str, reference: np.ndarray, decoded: np.ndarray, rate: int, track: str, pool: ScorePool
-) -> tuple[Pending, Callable[[Path], None]]:
-    clean, coded = torch.from_numpy(reference), torch.from_numpy(decoded)
-    item = TestItem(name, clean, clean, len(clean) / rate, len(clean))
-    return score_waveform(clean, coded, rate, track, pool.submit), lambda to: show_waveform(item, coded, rate, to)
-
-
-def _cochlear(
-    name: str, reference: np.ndarray, decoded: np.ndarray, rate: int, track: str, pool: ScorePool
-) -> tuple[Pending, Callable[[Path], None]]:
-    """Both through the ACE front end, at the level that it is set for; one gain for both."""
+def _levelled(reference: np.ndarray, decoded: np.ndarray, rate: int) -> list[torch.Tensor]:
+    """Both at the rate of the ACE front end and at the level that it is set for; one gain for both."""
     signals = [
         resample(signal, rate, SAMPLE_RATE) if rate != SAMPLE_RATE else signal for signal in (reference, decoded)
     ]
     level = active_level(signals[0], SAMPLE_RATE)
     gain = 10 ** ((LEVEL - level) / 20) if level >= SILENCE else 1.0
-    clean, coded = (torch.from_numpy((signal * gain).astype(np.float32)) for signal in signals)
-    config = AceConfig()
-    pattern, other = (ace(signal[None], config)[0] for signal in (clean, coded))
-    item = TestItem(name, pattern, clean, len(clean) / SAMPLE_RATE, len(clean))
-    wait = score_stimulation(clean, pattern, other, config, pool.submit)
-    return wait, lambda to: show_pattern(item, other, config, to)
+    return [torch.from_numpy((signal * gain).astype(np.float32)) for signal in signals]
 
 
 def _bytes(pair: Pair, seconds: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ....datamodules.base import Split
 from ....leaderboards.errors import nearest
 from ....quantizers.coding.errors import BitstreamError
 from ...errors import UserError
-from ...specs.spec import Spec, build_corpus
+from ...specs.spec import Spec
 from ...specs.stages import SPSA, Fit, Gradient, written
 from ...specs.training import Training
 from ...tracks.base import Heard, TestItem, Track, Watched
@@ -108,12 +108,13 @@ def check_aim(aim: Aim, spec: Spec, space: Space) -> None:
 
 def prepare(spec: Spec, aim: Aim, watched: Watched | None = None) -> str:
     """Fill the caches that trials read; returns what is scored, in words. DataError, UserError: it cannot be."""
-    build_corpus(spec.data).validate()
+    spec.data.build().validate()
     track, codec = track_of(spec, watched), make_codec(spec, signal_rate(spec))
     if codec.leading != track.leading:
         raise UserError(
             f"{spec.codec.name} codes signals of {codec.leading} bands, {spec.data.name} has {track.leading}"
         )
+    track.prepare()
     if aim.objective == "pattern":
         pattern = one_pattern(track, aim.item)
         how = "with quantizers" if aim.quantized else "without quantizer"

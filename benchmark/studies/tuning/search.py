@@ -21,10 +21,8 @@ from optuna.trial import Trial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ....codecs.base import Codec
 from ...errors import UserError
 from ...runs.run import watched_on
-from ...specs.registry import lookup
 from ...specs.spec import Spec
 from .objective import Aim, Outcome, Report, attempt, check_aim, prepare
 from .report import draw_history, reason_of, show, write_recipe
@@ -83,7 +81,7 @@ def _one(specs: Sequence[Spec]) -> Spec:
     """UserError: it is a grid, or nothing that can be trained."""
     if len(specs) > 1:
         raise UserError(f"tune takes one quantizer, codec, corpus, bitrate and seed, not {len(specs)} combinations")
-    if not issubclass(lookup("codecs", specs[0].codec.name)[0], Codec):
+    if not specs[0].trained:
         raise UserError(f"{specs[0].codec.name} is not trained; tune another codec, see benchmark ls codecs")
     return specs[0]
 
@@ -93,7 +91,7 @@ def _aim(asked: Namespace, spec: Spec) -> Aim:
     for name in ("trials", "workers"):
         if getattr(asked, name) < 1:
             raise UserError(f"--{name} {getattr(asked, name)} must be at least 1")
-    stimulation = getattr(lookup("codecs", spec.codec.name)[0], "domain", "") == "stimulation"
+    stimulation = spec.codec.declared("domain") == "stimulation"
     objective = asked.objective or ("pattern" if stimulation else "validation")
     given = {"adam_steps": asked.adam_steps, "spsa_steps": asked.spsa_steps, "item": asked.item}
     given = {name: value for name, value in given.items() if value is not None}

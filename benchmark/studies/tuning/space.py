@@ -20,8 +20,8 @@ import yaml
 from ....leaderboards.errors import nearest
 from ...errors import UserError
 from ...specs.options import create, resolve
-from ...specs.registry import lookup, registered_name
-from ...specs.spec import KINDS, Choice, Spec
+from ...specs.plugin import Plugin
+from ...specs.spec import Spec
 from ...specs.stages import KINDS as STAGES
 from ...specs.stages import SPSA, Gradient, Stage, parse_stages, written
 from ...specs.training import Training
@@ -90,7 +90,7 @@ def default_space(spec: Spec) -> dict[str, Any]:
     FRAE: what Hinrichs, Bilsky & Ostermann name in II-D to II-F, in ranges of our own, for theirs are not given.
     """
     space: dict[str, Any] = {"training.learning_rate": LEARNING_RATE}
-    if _family(spec) == "frae":
+    if spec.codec.family == "frae":
         layers = len(spec.codec.options.get("widths") or [0] * FRAE_WIDTHS)
         space = {f"codec.widths.{layer}": WIDTH for layer in range(layers)} | FRAE | space
     if any(isinstance(stage, SPSA) for stage in stages_of(spec.training.stages)):
@@ -144,7 +144,7 @@ def overlay(spec: Spec, values: Mapping[str, Any]) -> Spec:
         groups.setdefault(group, {})[option] = value
     parts: dict[str, Any] = {}
     for group in groups.keys() & {"quantizer", "codec"}:
-        parts[group] = _choice(group, spec, groups[group])
+        parts[group] = _changed(group, spec, groups[group])
     training = asdict(spec.training)
     training = _listed(training, groups.get("training", {}))
     for kind in STAGES.keys() & groups.keys():
@@ -153,12 +153,11 @@ def overlay(spec: Spec, values: Mapping[str, Any]) -> Spec:
     return replace(spec, training=create("training", "training", Training, options), **parts)
 
 
-def _choice(group: str, spec: Spec, changes: Mapping[str, Any]) -> Choice:
-    choice: Choice = getattr(spec, group)
-    cls = lookup(KINDS[group], choice.name)[0]
-    name = registered_name(KINDS[group], cls) or choice.name
+def _changed(group: str, spec: Spec, changes: Mapping[str, Any]) -> Plugin[Any]:
+    plugin: Plugin[Any] = getattr(spec, group)
+    name, listed = plugin.family, _listed(plugin.options, changes)
     rate_is_asked = group == "quantizer" and spec.bitrate is not None  # the other options follow from it
-    return Choice(name, resolve(group, name, cls, _listed(choice.options, changes), defaults=not rate_is_asked))
+    return Plugin(group, name, plugin.cls, resolve(group, name, plugin.cls, listed, defaults=not rate_is_asked))
 
 
 def _stages(texts: list[str] | None, kind: str, changes: Mapping[str, Any]) -> list[str]:
@@ -238,14 +237,10 @@ def _natural(path: str, where: Mapping[str, Any], spec: Spec) -> str:
     if option.rpartition(".")[2].isdecimal():
         return "int"
     if group in ("quantizer", "codec"):
-        choice: Choice = getattr(spec, group)
-        current = resolve(group, choice.name, lookup(KINDS[group], choice.name)[0], choice.options).get(option)
+        plugin: Plugin[Any] = getattr(spec, group)
+        current = resolve(group, plugin.name, plugin.cls, plugin.options).get(option)
     elif group == "training":
         current = asdict(spec.training).get(option)
     else:
         current = getattr(STAGES[group](), option, None)
     return "int" if isinstance(current, int) and not isinstance(current, bool) else "float"
-
-
-def _family(spec: Spec) -> str:
-    return registered_name("codecs", lookup("codecs", spec.codec.name)[0]) or spec.codec.name

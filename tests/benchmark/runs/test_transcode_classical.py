@@ -9,9 +9,9 @@ import soundfile
 import yaml
 from codecbench.benchmark.cli.main import main
 from codecbench.benchmark.errors import UserError
-from codecbench.benchmark.runs.coders import placed
+from codecbench.benchmark.runs.coders import ClassicalCoder
 from codecbench.benchmark.specs.grid import make_specs
-from codecbench.benchmark.specs.spec import Choice
+from codecbench.benchmark.specs.plugin import find
 from codecbench.benchmark.training.model import SPEC
 from codecbench.codecs.classical.amrwb import AMRWB
 from codecbench.codecs.files import container as bitstream
@@ -83,7 +83,7 @@ def test_what_no_encoder_wrote_is_one_line_or_some_sound(
     generator = np.random.default_rng(0)
     for length in (0, 1, 7, 500, 5000):
         noise = generator.integers(0, 256, length, np.uint8).tobytes()
-        Path("noise.cbs").write_bytes(bitstream.pack(Header(8_000), noise, placed(spec).mark))
+        Path("noise.cbs").write_bytes(bitstream.pack(Header(8_000), noise, ClassicalCoder(spec).mark))
         assert transcode("decode", "noise.cbs", "noise.wav") in (0, 2)
     transcode("encode", SPEECH, "whole.cbs")
     Path("cut.cbs").write_bytes(Path("whole.cbs").read_bytes()[:-20])
@@ -103,17 +103,17 @@ def test_a_file_of_another_front_end_or_rate_is_refused(capsys: pytest.CaptureFi
     marks = set()
     for ace in ({}, {"hop": 32}):
         (spec,) = make_specs(codec="electrocodec-2bit", codec_options={"track": "cochlear"}, data="demo", ace=ace)
-        marks.add(placed(spec).mark)
+        marks.add(ClassicalCoder(spec).mark)
     for level in ({}, {"track": "speech"}):
         (spec,) = make_specs(codec="uncoded", codec_options={"track": "cochlear", **level}, data="demo")
-        marks.add(placed(spec).mark)
+        marks.add(ClassicalCoder(spec).mark)
     assert len(marks) == 4
 
 
 def test_data_of_no_use_are_refused_before_anything_runs() -> None:
     (spec,) = make_specs(codec="electrocodec-2bit", codec_options={"track": "cochlear"}, data="demo")
     with pytest.raises(UserError, match="patches holds image"):
-        placed(replace(spec, data=Choice("patches")))
+        ClassicalCoder(replace(spec, data=find("data", "patches")))
 
 
 @pytest.mark.parametrize(

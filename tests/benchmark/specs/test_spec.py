@@ -11,7 +11,8 @@ from codecbench.benchmark.specs import recipes as settings
 from codecbench.benchmark.specs import registry as plugins
 from codecbench.benchmark.specs.grid import make_specs
 from codecbench.benchmark.specs.options import bitrates, named, seeds, split_dotted
-from codecbench.benchmark.specs.spec import Choice, Spec, build_codec, build_corpus, build_quantizer
+from codecbench.benchmark.specs.plugin import find
+from codecbench.benchmark.specs.spec import MAKE_INTERVALS, MAKE_SCORES, Spec, sources
 from codecbench.benchmark.specs.training import Training
 from codecbench.quantizers.nsvq import NSVQ
 
@@ -71,7 +72,8 @@ def line_of(*names, **options):
 
 def test_options_are_resolved_with_the_constructors_defaults():
     choice = spec(quantizer_options={"codebook_bits": "8"}).quantizer
-    assert choice == Choice(
+    assert choice == find(
+        "quantizer",
         "nsvq",
         {
             "codebook_bits": 8.0,
@@ -87,7 +89,7 @@ def test_a_nested_dataclass_is_a_dictionary_in_the_spec_and_itself_in_the_plugin
     for options in ({"depth": 2, "shape.width": 5}, {"depth": 2, "shape": {"width": 5}}):
         choice = spec("mine", quantizer_options=options).quantizer
         assert choice.options == {"depth": 2, "shape": {"width": 5}, "label": "a"}
-        built = build_quantizer(choice, 4)
+        built = choice.build(4)
         assert (built.channels, built.depth, built.shape.width) == (4, 2, 5)
 
 
@@ -98,11 +100,11 @@ def test_text_that_looks_like_a_number_stays_text_where_the_option_is_text():
 def test_a_preset_keeps_its_name_and_sets_its_options():
     aec = spec(codec="aec").codec
     assert aec.name == "aec" and aec.options["feedback"] == 0
-    assert build_codec(aec, lambda channels, share: NSVQ(channels)).feedback == 0
+    assert aec.build(lambda channels, share: NSVQ(channels)).feedback == 0
 
 
 def test_the_corpus_of_a_spec_is_built_with_its_options():
-    assert build_corpus(spec(data_options={"root": "there"}).data).root == "there"
+    assert spec(data_options={"root": "there"}).data.build().root == "there"
 
 
 def test_with_a_bitrate_the_quantizer_keeps_only_what_was_asked_for():
@@ -139,6 +141,16 @@ def test_the_name_tells_the_choices_and_ends_in_the_hash():
 )
 def test_whatever_can_change_a_score_changes_the_hash(change):
     assert spec(**change).hash != spec().hash
+
+
+def test_the_version_covers_all_code_that_makes_scores_and_no_other():
+    code = sources(MAKE_SCORES)
+    makers = {"quantizers/nsvq.py", "quantizers/parts/vector.py", "codecs/files/container.py", "datamodules/base.py"}
+    makers |= {"benchmark/runs/evaluation.py", "benchmark/metrics/quality.py", "benchmark/specs/options.py"}
+    assert makers <= code.keys()
+    idle = ("benchmark/cli/", "benchmark/speed/", "benchmark/studies/", "leaderboards/", "quantizers/checks/")
+    assert not [name for name in code if name.startswith(idle) or "wandb" in name]
+    assert {"leaderboards/statistics.py"} == sources(MAKE_INTERVALS).keys()
 
 
 def test_fingerprint_plugins_and_version_change_the_hash():

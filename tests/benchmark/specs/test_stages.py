@@ -8,7 +8,8 @@ from codecbench.benchmark.cli.inspect import options_help
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.specs import registry as plugins
 from codecbench.benchmark.specs.grid import make_specs
-from codecbench.benchmark.specs.spec import Choice, Spec, build_quantizer
+from codecbench.benchmark.specs.plugin import Plugin
+from codecbench.benchmark.specs.spec import Spec
 from codecbench.benchmark.training.model import make_codec
 from codecbench.quantizers.base import Stage
 from codecbench.quantizers.checks.running import built
@@ -41,7 +42,7 @@ def wrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type:
     return plugins.lookup("quantizers", "wrap")[0]
 
 
-def choice(quantizer: str = "wrap", **options: Any) -> Choice:
+def choice(quantizer: str = "wrap", **options: Any) -> Plugin:
     (spec,) = make_specs(quantizer, "frae", "demo", **options)
     return spec.quantizer
 
@@ -49,12 +50,12 @@ def choice(quantizer: str = "wrap", **options: Any) -> Choice:
 def test_the_stage_by_default_and_its_options() -> None:
     options = choice().options
     assert options["stage"] == "nsvq" and options["stage.codebook_bits"] == 3.0 and options["stage.replacement"] == 0.1
-    assert build_quantizer(choice(), 5).inner.size == 8
+    assert choice().build(5).inner.size == 8
 
 
 def test_another_stage_has_its_own_defaults_and_options() -> None:
     asked = choice(quantizer_options={"stage": "ema_vq", "stage.decay": "0.9"})
-    inner = build_quantizer(asked, 5).inner
+    inner = asked.build(5).inner
     assert isinstance(inner, EMAVQ) and inner.decay == 0.9 and inner.size == 64
 
 
@@ -69,7 +70,7 @@ def test_python_may_write_it_otherwise(options: dict[str, Any]) -> None:
 
 def test_a_stage_within_a_stage() -> None:
     options = {"stage": "wrap", "stage.stage": "ste_vq", "stage.stage.codebook_bits": 2.0}
-    assert build_quantizer(choice(quantizer_options=options), 5).inner.inner.size == 4
+    assert choice(quantizer_options=options).build(5).inner.inner.size == 4
 
 
 def test_a_spec_of_it_survives_its_file() -> None:

@@ -85,7 +85,7 @@ def test_the_track_hands_out_the_corpus_and_no_other_points() -> None:
         tuple(point) in known for point in batch.transpose(1, 2).flatten(0, 1).tolist()
     )
     assert torch.equal(batch, track.training_batch(3, 7, np.random.default_rng(0)))
-    assert track.score(items[0], items[0].signal + 0.5, None)() == {"mse": pytest.approx(0.25)}  # type: ignore[arg-type]
+    assert track.scorer.score(items[0], items[0].signal + 0.5, None)() == {"mse": pytest.approx(0.25)}  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 import torch
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.specs.grid import make_specs
-from codecbench.benchmark.specs.spec import Choice, Spec
+from codecbench.benchmark.specs.spec import Spec
 from codecbench.benchmark.specs.stages import SHORTEST, SPSA, VSTOI, Fit, Gradient, parse_stages, shortened, written
 from codecbench.benchmark.specs.training import Training
 from codecbench.benchmark.tracks.base import Heard
@@ -317,7 +317,7 @@ def test_a_run_in_stages_says_so_in_its_record(tmp_path: Path) -> None:
     (spec,) = make_specs(
         "kmeans_vq", "frae", "demo", training={"stages": ["gradient:steps=3", "vstoi:steps=1,batch=1"]}
     )
-    spec = replace(spec, codec=Choice("frae", spec.codec.options | SMALL))
+    spec = replace(spec, codec=spec.codec.having({**spec.codec.options, **SMALL}))
     folder = tmp_path / "run"
     summary = training_summary(Trained(small_codec(), [], 1.0, [{"vstoi": [[0, 0.5, 0.8]] * 4}]), spec, folder)
     assert summary["steps"] == 4 and summary["converged"] and Spec.from_yaml(spec.to_yaml()) == spec

@@ -31,7 +31,7 @@ from scipy.signal import correlate
 
 RATE = 16_000
 LIBRARY = os.environ.get("CODECBENCH_AMRWB") or ctypes.util.find_library("vo-amrwbenc")
-NAMES = sorted({*found("baselines"), *presets("baselines")} - {"amrwb"})
+NAMES = sorted({*found("classical"), *presets("classical")} - {"amrwb"})
 
 
 @pytest.fixture(scope="module")

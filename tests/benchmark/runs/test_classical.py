@@ -10,7 +10,8 @@ import torch
 from codecbench.benchmark.cli.main import main
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.metrics.intelligibility import vstoi
-from codecbench.benchmark.runs.run import run
+from codecbench.benchmark.runs import record as recording
+from codecbench.benchmark.runs.run import run, run_all
 from codecbench.benchmark.specs.grid import make_specs
 from codecbench.benchmark.specs.registry import found
 from codecbench.codecs.classical.amrwb import AMRWB
@@ -78,8 +79,29 @@ def test_one_grid_of_trained_and_other_codecs(folder: Path, tmp_path: Path, caps
     before = (place / "record.json").stat().st_mtime_ns
     training = {"steps": 2, "validate_every": 2, "batch_size": 2}
     options = {"data": "folder", "data_options": {"root": str(folder)}, "training": training}
-    again = run("nsvq", ["frae", "opus-5ms"], output_dir=tmp_path, quiet=True, **options)
+    again = run_all("nsvq", ["frae", "opus-5ms"], output_dir=tmp_path, quiet=True, **options)
     assert again[1].hash == one.hash and (place / "record.json").stat().st_mtime_ns == before
+
+
+def test_one_call_for_one_run_and_another_for_several(folder: Path, tmp_path: Path) -> None:
+    options = {"data": "folder", "data_options": {"root": str(folder)}, "output_dir": tmp_path, "quiet": True}
+    with pytest.raises(UserError, match="one run, not 2; call run_all"):
+        run(codec=["opus-5ms", "opus-20ms"], bitrate=16, **options)
+    (record,) = run_all(codec="opus-5ms", bitrate=16, **options)
+    assert run(codec="opus-5ms", bitrate=16, **options).hash == record.hash
+
+
+def test_other_statistics_make_other_intervals_of_the_same_run(folder, tmp_path, monkeypatch) -> None:
+    options = {"data": "folder", "data_options": {"root": str(folder)}, "output_dir": tmp_path, "quiet": True}
+    before = run(codec="opus-5ms", bitrate=16, **options)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.cbs")}
+    monkeypatch.setattr(recording, "statistics_version", lambda: "other")
+    monkeypatch.setattr(recording, "bootstrap_mean", lambda values: (float(np.mean(values)), -1.0, 2.0))
+    after = run(codec="opus-5ms", bitrate=16, **options)
+    assert after.hash == before.hash and after.environment["statistics"] == "other"
+    assert after.scores["estoi"][1:3] == (-1.0, 2.0) and after.scores["estoi"].mean == before.scores["estoi"].mean
+    assert records.read(tmp_path / before.name / "record.json").scores == after.scores
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.cbs")} == files
 
 
 def test_waveforms_go_to_the_speech_track_and_a_spec_is_a_config(folder: Path, tmp_path: Path, capsys) -> None:
@@ -177,10 +199,10 @@ def test_data_without_sound_or_at_another_rate_are_refused(tmp_path: Path) -> No
 
 def test_trained_codecs_are_listed_apart(capsys) -> None:
     assert not {"opus", "g722", "base", "ffmpeg", "checks"} & found("codecs").keys()
-    assert set(found("baselines")) == {"amrwb", "electrocodec", "g722", "mp3", "opus", "uncoded"}
+    assert set(found("classical")) == {"amrwb", "electrocodec", "g722", "mp3", "opus", "uncoded"}
     assert main(["ls", "codecs"]) == 0
     _, _, after = capsys.readouterr().out.partition("codecs with nothing to train")
-    assert all(name in after for name in found("baselines")) and "frae" not in after and "opus-7.5ms" in after
+    assert all(name in after for name in found("classical")) and "frae" not in after and "opus-7.5ms" in after
 
 
 def test_a_class_of_ones_own_is_a_codec_like_the_built_in_ones(folder: Path, tmp_path: Path) -> None:
