@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -20,6 +20,7 @@ from .plugin import KINDS, NO_QUANTIZER, Plugin
 from .recipes import read_recipe, read_settings, recipe_of, recipes
 from .registry import add_class, lookup, registered_name
 from .spec import Spec
+from .stages import plain
 from .training import Training
 
 DEFAULTS = {"quantizer": "nsvq", "codec": "frae", "data": "demo", "seed": 0, "bitrate": None, "coder": "range"}
@@ -225,9 +226,13 @@ def _typed(part: str, cls: type, given: Mapping[str, Any]) -> Any:
 
 
 def _as_given(value: Any) -> Mapping[str, Any]:
-    if value is None or isinstance(value, Mapping):
-        return value or {}
-    return {f.name: getattr(value, f.name) for f in fields(value)}
+    """Options as plain values, of whatever form they were handed over in."""
+    if isinstance(value, Training):
+        return value.as_dict()
+    given = dict(value or {}) if value is None or isinstance(value, Mapping) else asdict(value)
+    if isinstance(given.get("stages"), list | tuple):
+        given["stages"] = [plain(stage) for stage in given["stages"]]
+    return given
 
 
 def _merged(part: str, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

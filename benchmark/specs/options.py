@@ -238,7 +238,9 @@ def _type_error(group: str, label: str, cls: type, given: Mapping[str, Any], mes
         return f"{label}: {' '.join(message.split())}"
     kind = inspect.formatannotation(parameter.annotation).replace("Literal", "one of ")
     refused = _text(given[match[1]])
-    example = f", such as '[\"{refused}\"]'" if kind.startswith("list[str]") and "[" not in refused else ""
+    example = (
+        f", such as '[\"{refused}\"]'" if kind.startswith(("list[str]", "list[Any]")) and "[" not in refused else ""
+    )
     return f"{label}: {match[1]}={refused} does not fit; it must be {kind}{example}"
 
 

@@ -73,7 +73,7 @@ class Spec:
         """Plain JSON values, the location of the data included."""
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         content |= {part: content[part].as_dict() for part in KINDS}
-        return json.loads(json.dumps(content | {"ace": asdict(self.ace), "training": asdict(self.training)}))
+        return json.loads(json.dumps(content | {"ace": asdict(self.ace), "training": self.training.as_dict()}))
 
     def recorded(self) -> dict[str, Any]:
         """as_dict() without where the data lie, which is nobody else's business: what records hold."""

@@ -1,17 +1,22 @@
 """The stages of a training, where a recipe lists them: each goes on where the last one left the codec.
 
     training:
-      stages: ["gradient:steps=1500,quantized=false", "spsa:steps=500,quantized=false", "fit", "spsa:steps=500"]
+      stages:
+        - gradient: {steps: 1500, quantized: false}
+        - spsa: {steps: 500, quantized: false}
+        - fit
+        - spsa: {steps: 500}
 
-is the method of Hinrichs, Bilsky & Ostermann (VQ FRAE, III). Any stage may be left out, repeated or moved, and any
-quantizer takes part. A gradient stage is a training by training.py; `vstoi` and `spsa` ascend the intelligibility of
-what is decoded, see ascent.py.
+is the method of Hinrichs, Bilsky & Ostermann (VQ FRAE, III); in Python [Gradient(steps=1500, quantized=False), ...], on
+a command line "gradient:steps=1500,quantized=false" and so on. Any stage may be left out, repeated or moved, and any
+quantizer takes part. A gradient stage is a training by training/module.py; `vstoi` and `spsa` ascend the
+intelligibility of what is decoded, see training/ascent.py.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..errors import UserError
 
@@ -123,40 +128,53 @@ class VSTOI:
 
 Stage = Gradient | Fit | VSTOI | SPSA
 KINDS: dict[str, type[Stage]] = {kind.kind: kind for kind in (Gradient, Fit, VSTOI, SPSA)}
+Entry = Stage | str | Mapping[str, Any]  # a stage, "spsa:steps=500", or {"spsa": {"steps": 500}}
 
 
-def parse_stages(texts: Sequence[str]) -> list[Stage]:
-    """Read "spsa:steps=500,quantized=false" and the like. ValueError says what cannot be."""
-    from .options import named, resolve
-
-    stages: list[Stage] = []
-    for text in texts:
-        try:
-            (kind, given), *more = named(text)
-            if more:
-                raise UserError(f"{text!r} is more than one stage; write one an entry")
-            if kind not in KINDS:
-                raise UserError(f"no stage is called {kind!r}; there are: {', '.join(KINDS)}")
-            stages.append(KINDS[kind](**resolve("training", kind, KINDS[kind], given)))
-        except ValueError as error:
-            raise ValueError(f"stages: {error}") from error
+def read_stages(entries: Sequence[Entry]) -> list[Stage]:
+    """The stages that a training lists, in whatever form. ValueError says what cannot be."""
+    try:
+        stages = [entry if isinstance(entry, Stage) else _read(entry) for entry in entries]
+    except ValueError as error:
+        raise ValueError(f"stages: {error}") from error
     _check(stages)
     return stages
 
 
-def shortened(texts: Sequence[str], share: float) -> list[str]:
+def shortened(stages: Sequence[Stage], share: float) -> list[Stage]:
     """The same stages with a share of the steps of each, at least one."""
-    stages = [
+    return [
         stage if isinstance(stage, Fit) else replace(stage, steps=max(1, math.ceil(share * stage.steps)))
-        for stage in parse_stages(texts)
+        for stage in stages
     ]
-    return [written(stage) for stage in stages]
+
+
+def plain(entry: Entry) -> str | dict[str, Any]:
+    """An entry as plain JSON values: {"spsa": {"steps": 500, ...}}; a stage without options is its name."""
+    if not isinstance(entry, Stage):
+        return entry if isinstance(entry, str) else dict(entry)
+    return {entry.kind: asdict(entry)} if asdict(entry) else entry.kind
 
 
 def written(stage: Stage) -> str:
-    """The inverse of parse_stages() for one stage, with all its options."""
+    """As on a command line, with all options."""
     options = ",".join(f"{name}={_text(value)}" for name, value in asdict(stage).items())
     return f"{stage.kind}:{options}" if options else stage.kind
+
+
+def _read(entry: str | Mapping[str, Any]) -> Stage:
+    from .options import named, resolve
+
+    if isinstance(entry, str):
+        found = [tuple(part) for part in named(entry)]
+    else:
+        found = [(str(kind), options or {}) for kind, options in entry.items()]
+    if len(found) != 1:
+        raise UserError(f"{entry!r} is more than one stage; write one an entry")
+    ((kind, given),) = found
+    if kind not in KINDS:
+        raise UserError(f"no stage is called {kind!r}; there are: {', '.join(KINDS)}")
+    return KINDS[kind](**resolve("training", kind, KINDS[kind], given))
 
 
 def _check(stages: Sequence[Stage]) -> None:

@@ -1,8 +1,10 @@
 """How a run trains: what may be set by --training.OPTION, a recipe, or a codec that declares what suits it."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from .stages import plain, read_stages
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Training:
     cooldown: float = 0.2  # share of the steps over which a constant one falls to 0 at last
     keep: Literal["last", "best"] = "last"  # the model after the last step, or that of the least validation loss
     precision: Literal["float32", "bfloat16"] = "float32"  # of the codec in training (autocast); losses: float32
-    stages: list[str] | None = None  # in place of `steps`: "KIND:option=value,...", see stages.py
+    stages: list[Any] | None = None  # in place of `steps`: stages in any form that stages.py reads; kept as Stage
 
     def __post_init__(self) -> None:
         for name in (
@@ -61,9 +63,12 @@ class Training:
         if self.losses is not None:
             check_losses(self.losses)
         if self.stages is not None:
-            from .stages import parse_stages
+            object.__setattr__(self, "stages", read_stages(self.stages))
 
-            parse_stages(self.stages)
+    def as_dict(self) -> dict[str, Any]:
+        """The options as plain JSON values."""
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        return content | {"stages": self.stages and [plain(stage) for stage in self.stages]}
 
     def pace(self, step: int, steps: int) -> float:
         """The share of the learning rate that holds in a step of so many."""

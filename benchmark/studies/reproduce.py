@@ -30,7 +30,7 @@ from ..runs.train_items import TRAIN_ITEMS, score_on_train
 from ..specs.grid import make_specs
 from ..specs.recipes import settings_of
 from ..specs.spec import Spec
-from ..specs.stages import parse_stages, written
+from ..specs.stages import written
 
 RUNS = "runs.json"  # label -> seed -> name of the run's folder
 
@@ -242,7 +242,7 @@ def _steps(spec: Spec, seen: set[str]) -> int:
         return spec.training.steps if spec.trained else 0
     steps, before = 0, [spec.codec.name, spec.data_fingerprint, str(spec.seed)]
     shared = True
-    for stage in parse_stages(spec.training.stages):
+    for stage in spec.training.stages:
         before.append(written(stage))
         shared = shared and not stage.quantized
         steps += 0 if shared and "|".join(before) in seen else stage.steps

@@ -20,7 +20,6 @@ from ...quantizers.base import Quantizer
 from ...quantizers.identity import Identity
 from ..errors import UserError
 from ..specs.spec import Spec
-from ..specs.stages import parse_stages
 from ..tracks.base import Track
 from ..tracks.choose import signal_rate
 from ..tracks.pictures import training_curve
@@ -101,7 +100,7 @@ def training_summary(trained: Trained, spec: Spec, folder: Path) -> dict[str, An
     curve = {"step": steps, "validation_loss": losses, "quantized": [flag for _, _, flag in trained.curve]}
     summary = {"steps": spec.training.steps, "seconds": trained.spent, "curve": curve}
     if spec.training.stages is not None:
-        made = sum(stage.steps for stage in parse_stages(spec.training.stages))
+        made = sum(stage.steps for stage in spec.training.stages)
         summary |= {"converged": ascended(trained.stages), "steps": made, "stages": trained.stages}
     else:
         summary["converged"] = converged(trained.curve, spec.training, len(trained.codec.phases))

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from ...codecs.base import Codec, Coded
 from ..errors import UserError
 from ..losses.adversary import SHORTEST, Adversary
-from ..specs.stages import SPSA, VSTOI, Gradient, parse_stages
+from ..specs.stages import SPSA, VSTOI, Gradient
 from ..specs.training import Training
 from ..tracks.base import Track
 from .crops import From, Steps, crop_length, crops
@@ -211,7 +211,7 @@ def converged(curve: list[tuple[int, float, bool]], training: Training, phases: 
 
 def check_training(codec: Codec, training: Training, signal_rate: float) -> None:
     """UserError where a codec cannot be trained so, in any of its stages, on signals of so many samples per second."""
-    stages = None if training.stages is None else parse_stages(training.stages)
+    stages = training.stages
     for steps in [training.steps] if stages is None else [each.steps for each in stages if isinstance(each, Gradient)]:
         check_phases(codec, steps)
     ascents = [stage.kind for stage in stages or () if isinstance(stage, VSTOI | SPSA)]

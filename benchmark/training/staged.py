@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from torch import Tensor
 from ...codecs.base import Codec
 from ...quantizers.base import Quantizer
 from ..errors import UserError
-from ..specs.stages import Fit, Gradient, Stage, parse_stages, written
+from ..specs.stages import Fit, Gradient, Stage, written
 from .ascent import ascend
 from .module import Job, fit, leave_trained, train
 
@@ -54,7 +55,7 @@ def train_as_asked(codec: Codec, job: Job, shared: tuple[Path, Any] | None = Non
     if job.training.stages is None:
         module = train(codec, job)
         return Trained(codec, module.curve, module.spent, [])
-    stages = _with_fit(parse_stages(job.training.stages))
+    stages = _with_fit(job.training.stages)
     if shared is not None:
         shared = shared[0], [shared[1], _initial(codec)]
     curve: Curve = []
@@ -126,9 +127,9 @@ def _quantizers_in(codec: Codec) -> tuple[str, ...]:
     return tuple(f"{name}." for name, module in codec.named_modules() if isinstance(module, Quantizer))
 
 
-def _with_fit(stages: list[Stage]) -> list[Stage]:
+def _with_fit(stages: Sequence[Stage]) -> list[Stage]:
     """Quantizers that no stage has fitted are fitted at last."""
-    return stages if any(stage.quantized for stage in stages) else [*stages, Fit()]
+    return [*stages] if any(stage.quantized for stage in stages) else [*stages, Fit()]
 
 
 def _seed(seed: int, number: int) -> int:

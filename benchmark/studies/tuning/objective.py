@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, final
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from ....leaderboards.errors import nearest
 from ....quantizers.coding.errors import BitstreamError
 from ...errors import UserError
 from ...specs.spec import Spec
-from ...specs.stages import SPSA, Fit, Gradient, written
+from ...specs.stages import SPSA, Fit, Gradient, Stage
 from ...specs.training import Training
 from ...tracks.base import Heard, TestItem, Track, Watched
 from ...tracks.choose import domain_of, signal_rate, track_of
@@ -35,7 +35,7 @@ from ...training.ascent import HELD_OUT, HELD_OUT_SECONDS, VALIDATION
 from ...training.model import asked_bits, make_codec, shared_stages, steady
 from ...training.module import Job, check_training
 from ...training.staged import train_as_asked
-from .space import Space, overlay, probes, stages_of
+from .space import Space, overlay, probes
 
 PATTERN_TRAINING = (  # options of a training that decide on a pattern's score
     "learning_rate",
@@ -178,10 +178,8 @@ def one_pattern(track: Track, item: str | None) -> "OnePattern":
 class OnePattern(Track):
     """One whole training pattern, whatever is asked for; it has no test items."""
 
-    name = "cochlear"
-
     def __init__(self, track: CochlearTrack, place: int) -> None:
-        self.track = track
+        self.track, self.corpus, self.scorer = track, track.corpus, track.scorer
         self.signal_rate, self.leading = track.signal_rate, track.leading
         self.pattern = torch.from_numpy(np.array(track.patterns[place]))[None]
         self.typical_length = self.pattern.shape[2]
@@ -213,28 +211,17 @@ class OnePattern(Track):
         return ()
 
     def load(self, item: Any) -> TestItem:
-        return self._none()
-
-    def score(self, item: TestItem, decoded: Tensor, pool: Any) -> Any:
-        self._none()
-
-    def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
-        self._none()
-
-    def _none(self) -> NoReturn:
         raise LookupError("one training pattern has no test items")
 
 
-def _pattern_stages(training: Training, aim: Aim) -> list[str]:
+def _pattern_stages(training: Training, aim: Aim) -> list[Stage]:
     """The stages of a pattern's trial; SPSA as in the first stage of that kind that the training lists."""
-    listed = stages_of(training.stages)
-    spsa = next((stage for stage in listed if isinstance(stage, SPSA)), SPSA())
-    stages = [
+    spsa = next((stage for stage in training.stages or () if isinstance(stage, SPSA)), SPSA())
+    return [
         Gradient(steps=aim.adam_steps, quantized=False),
         *([Fit()] if aim.quantized else []),
         replace(spsa, steps=aim.spsa_steps, quantized=aim.quantized),
     ]
-    return [written(stage) for stage in stages]
 
 
 def _scorer(codec: Codec, track: Track, domain: str) -> Callable[[], float]:

@@ -23,7 +23,7 @@ from ...specs.options import create, resolve
 from ...specs.plugin import Plugin
 from ...specs.spec import Spec
 from ...specs.stages import KINDS as STAGES
-from ...specs.stages import SPSA, Gradient, Stage, parse_stages, written
+from ...specs.stages import SPSA, Entry, Fit, Gradient, read_stages
 from ...specs.training import Training
 
 GROUPS = ("quantizer", "codec", "training", *STAGES)
@@ -70,18 +70,8 @@ def staged_as_published(spec: Spec) -> Spec:
     """The spec with stages: where it lists none, those of Hinrichs, Bilsky & Ostermann (VQ FRAE, III)."""
     if spec.training.stages is not None:
         return spec
-    stages = [
-        written(Gradient(steps=spec.training.steps, quantized=False)),
-        written(SPSA(quantized=False)),
-        "fit",
-        written(SPSA()),
-    ]
+    stages = [Gradient(steps=spec.training.steps, quantized=False), SPSA(quantized=False), Fit(), SPSA()]
     return replace(spec, training=replace(spec.training, stages=stages))
-
-
-def stages_of(texts: Sequence[str] | None) -> list[Stage]:
-    """The stages that a training lists, if it does."""
-    return parse_stages(texts) if texts is not None else []
 
 
 def default_space(spec: Spec) -> dict[str, Any]:
@@ -93,7 +83,7 @@ def default_space(spec: Spec) -> dict[str, Any]:
     if spec.codec.family == "frae":
         layers = len(spec.codec.options.get("widths") or [0] * FRAE_WIDTHS)
         space = {f"codec.widths.{layer}": WIDTH for layer in range(layers)} | FRAE | space
-    if any(isinstance(stage, SPSA) for stage in stages_of(spec.training.stages)):
+    if any(isinstance(stage, SPSA) for stage in spec.training.stages or ()):
         space |= SPSA_SPACE
     return space
 
@@ -145,7 +135,7 @@ def overlay(spec: Spec, values: Mapping[str, Any]) -> Spec:
     parts: dict[str, Any] = {}
     for group in groups.keys() & {"quantizer", "codec"}:
         parts[group] = _changed(group, spec, groups[group])
-    training = asdict(spec.training)
+    training = spec.training.as_dict()
     training = _listed(training, groups.get("training", {}))
     for kind in STAGES.keys() & groups.keys():
         training["stages"] = _stages(training["stages"], kind, groups[kind])
@@ -160,18 +150,13 @@ def _changed(group: str, spec: Spec, changes: Mapping[str, Any]) -> Plugin[Any]:
     return Plugin(group, name, plugin.cls, resolve(group, name, plugin.cls, listed, defaults=not rate_is_asked))
 
 
-def _stages(texts: list[str] | None, kind: str, changes: Mapping[str, Any]) -> list[str]:
-    stages = stages_of(texts)
-    if not any(stage.kind == kind for stage in stages):
+def _stages(entries: Sequence[Entry] | None, kind: str, changes: Mapping[str, Any]) -> list[Entry]:
+    stages = read_stages(entries or [Fit()])
+    if not any(stage.kind == kind for stage in stages if entries):
         raise UserError(f"no stage of this training is {kind}; name it in --training.stages, or leave the option out")
-    cls = STAGES[kind]
-    changed = [
-        create("training", kind, cls, resolve("training", kind, cls, _listed(asdict(stage), changes)))
-        if stage.kind == kind
-        else stage
-        for stage in stages
-    ]
-    return [written(stage) for stage in changed]
+    changed = [_listed(asdict(stage), changes) if stage.kind == kind else asdict(stage) for stage in stages]
+    pairs = zip(stages, changed, strict=True)
+    return [{stage.kind: resolve("training", stage.kind, type(stage), options)} for stage, options in pairs]
 
 
 def _listed(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,7 +225,7 @@ def _natural(path: str, where: Mapping[str, Any], spec: Spec) -> str:
         plugin: Plugin[Any] = getattr(spec, group)
         current = resolve(group, plugin.name, plugin.cls, plugin.options).get(option)
     elif group == "training":
-        current = asdict(spec.training).get(option)
+        current = spec.training.as_dict().get(option)
     else:
         current = getattr(STAGES[group](), option, None)
     return "int" if isinstance(current, int) and not isinstance(current, bool) else "float"

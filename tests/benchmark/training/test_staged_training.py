@@ -8,10 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.specs.grid import make_specs
 from codecbench.benchmark.specs.spec import Spec
-from codecbench.benchmark.specs.stages import SHORTEST, SPSA, VSTOI, Fit, Gradient, parse_stages, shortened, written
+from codecbench.benchmark.specs.stages import (
+    SHORTEST,
+    SPSA,
+    VSTOI,
+    Fit,
+    Gradient,
+    plain,
+    read_stages,
+    shortened,
+    written,
+)
 from codecbench.benchmark.specs.training import Training
 from codecbench.benchmark.tracks.base import Heard
 from codecbench.benchmark.tracks.cochlear import CochlearTrack
@@ -62,18 +73,29 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 def test_the_papers_stages() -> None:
-    found = parse_stages([GRADIENT, "spsa:steps=7000,quantized=false", "fit", "spsa"])
+    found = read_stages([GRADIENT, "spsa:steps=7000,quantized=false", "fit", "spsa"])
     assert found == [Gradient(30, False), SPSA(7000, quantized=False), Fit(), SPSA()]
 
 
 @pytest.mark.parametrize("text", [GRADIENT, "fit", "vstoi:limit=20,quantized=false", "spsa:pairs=4,quantized=false"])
 def test_a_stage_survives_being_written(text: str) -> None:
-    (stage,) = parse_stages([text])
-    assert parse_stages([written(stage)]) == [stage]
+    (stage,) = read_stages([text])
+    assert read_stages([written(stage)]) == read_stages([plain(stage)]) == [stage]
+
+
+def test_stages_as_text_as_settings_and_in_python_are_one_run(tmp_path: Path) -> None:
+    kinds = [Gradient(30, False), Fit(), SPSA(steps=5)]
+    settings = [{"gradient": {"steps": 30, "quantized": False}}, "fit", {"spsa": {"steps": 5}}]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"training": {"stages": settings}}))
+    forms = [{"stages": [written(stage) for stage in kinds]}, {"stages": kinds}, Training(stages=kinds)]
+    specs = [make_specs("kmeans_vq", "frae", "demo", training=form)[0] for form in forms]
+    specs += make_specs("kmeans_vq", "frae", "demo", config=tmp_path / "run.yaml")
+    assert len({spec.hash for spec in specs}) == 1 and specs[0].training.stages == kinds
+    assert Spec.from_yaml(specs[0].to_yaml()) == specs[0]
 
 
 def test_a_pilot_has_a_share_of_every_stages_steps() -> None:
-    pilot = parse_stages(shortened([GRADIENT, "fit", "vstoi:steps=3"], 0.25))
+    pilot = shortened(read_stages([GRADIENT, "fit", "vstoi:steps=3"]), 0.25)
     assert pilot == [Gradient(8, False), Fit(), VSTOI(1)]
 
 
@@ -122,7 +144,7 @@ def test_without_quantizers_their_codebooks_stay_as_they_were(track: CochlearTra
     codec = small_codec(NSVQ)
     before = state(codec)
     training = Training(stages=["gradient:steps=5,quantized=false", "vstoi:steps=2,quantized=false,batch=1,seconds=1"])
-    stages = parse_stages(training.stages or [])
+    stages = training.stages or []
     for number, stage in enumerate(stages):
         staged._run(codec, Job(track, training, 0, tmp_path / str(number), bar=False), stage, False, 0)
     assert codec.quantizer.codebook.equal(before["quantizer.codebook"])

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from codecbench.benchmark.cli.main import main
 from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.specs.stages import read_stages
 from codecbench.benchmark.studies import reproduce as command
 from codecbench.benchmark.studies.reproduce import Request, settled, specs_of
 from codecbench.datamodules.demo import Demo
@@ -17,6 +18,7 @@ from codecbench.leaderboards import records
 from codecbench.leaderboards.claims import report as claims_report
 from codecbench.leaderboards.claims.judging import Result
 from codecbench.leaderboards.claims.model import Asked, claims_files
+from codecbench.leaderboards.errors import ClaimsError
 from codecbench.leaderboards.item_plots import Labels, boxes
 from codecbench.leaderboards.records import Record
 
@@ -100,7 +102,7 @@ def test_the_plug_ins_and_stages_of_every_shipped_file_are_there(name: str) -> N
     file, seen = settled(claims_files()[name]), set()
     for runs in file.runs.values():
         for label, asked in runs.items():
-            names = [asked.settings.get("codec"), asked.settings.get("quantizer"), *stages_of(asked)]
+            names = [asked.settings.get("codec"), asked.settings.get("quantizer"), *map(str, stages_of(asked))]
             if not seen.issuperset(names):
                 seen.update(names)
                 become_specs(label, asked)
@@ -115,14 +117,15 @@ def test_every_run_of_every_shipped_file_is_a_spec(name: str) -> None:
             become_specs(label, asked)
 
 
-def stages_of(asked: Asked) -> list[str]:
+def stages_of(asked: Asked) -> list[Any]:
     return asked.settings["options"].get("training", {}).get("stages", [])
 
 
 def become_specs(label: str, asked: Asked) -> None:
     """One spec for one seed, on data that are at hand."""
     (spec,) = specs_of(asked, Request(None, data="demo"))
-    assert spec.codec.name == asked.settings["codec"] and spec.training.stages == (stages_of(asked) or None), label
+    stages = read_stages(stages_of(asked)) if stages_of(asked) else None
+    assert spec.codec.name == asked.settings["codec"] and spec.training.stages == stages, label
 
 
 def test_templates_become_labelled_runs_and_placeholders_keep_their_type(tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ def test_a_malformed_file_is_one_line(change: dict[str, Any], line: str, tmp_pat
         target[last] = value
         if value is None:
             del target[last]
-    with pytest.raises(UserError) as error:
+    with pytest.raises((UserError, ClaimsError)) as error:
         settled(written(content, tmp_path))
     assert line in str(error.value) and "\n" not in str(error.value)
 

@@ -10,7 +10,7 @@ from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.metrics.intelligibility import vstoi
 from codecbench.benchmark.specs.grid import make_specs
 from codecbench.benchmark.specs.spec import Spec
-from codecbench.benchmark.specs.stages import SPSA, parse_stages
+from codecbench.benchmark.specs.stages import SPSA
 from codecbench.benchmark.studies.tuning import objective as objectives
 from codecbench.benchmark.studies.tuning.objective import Aim, attempt, check_aim, evaluate, one_pattern
 from codecbench.benchmark.studies.tuning.space import (
@@ -42,7 +42,7 @@ def test_frae_is_searched_as_published() -> None:
         *("codec.widths.0", "codec.widths.1", "training.band_selection_weight", RATE),
         *("spsa.stability", "spsa.c"),
     ]
-    kinds = [stage.kind for stage in parse_stages(spec.training.stages or [])]
+    kinds = [stage.kind for stage in (spec.training.stages or [])]
     assert kinds == ["gradient", "spsa", "fit", "spsa"]
     assert list(default_space(spec_of("nsvq", "none", "toy"))) == [RATE]
 
@@ -54,7 +54,7 @@ def test_values_become_the_options_of_a_run() -> None:
     assert changed.codec.name == "frae" and changed.codec.options["widths"] == [40, 20]
     assert changed.codec.options["latent_dim"] == 3 and changed.codec.options["feedback"] == 2
     assert changed.training.learning_rate == 0.02 and changed.quantizer.options["codebook_bits"] == 3.0
-    stages = parse_stages(changed.training.stages or [])
+    stages = changed.training.stages or []
     assert [stage.c for stage in stages if isinstance(stage, SPSA)] == [0.5, 0.5]
     rate = signal_rate(changed)
     assert [layer.out_features for layer in make_codec(changed, rate).encoder[::2]] == [40, 20, 3]  # type: ignore[index]

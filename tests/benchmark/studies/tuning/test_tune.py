@@ -18,7 +18,7 @@ from codecbench.benchmark.cli.main import main
 from codecbench.benchmark.specs import registry as plugins
 from codecbench.benchmark.specs.grid import make_specs
 from codecbench.benchmark.specs.spec import Spec
-from codecbench.benchmark.specs.stages import SPSA, parse_stages
+from codecbench.benchmark.specs.stages import SPSA
 from codecbench.benchmark.studies.tuning import objective as objectives
 from codecbench.benchmark.studies.tuning import search as tune
 from codecbench.benchmark.studies.tuning.objective import Aim, Outcome
@@ -107,7 +107,7 @@ def test_a_search_of_the_published_objective(capsys: pytest.CaptureFixture[str])
     best = max(trials("a study.db"), key=lambda trial: trial.value or 0.0)
     assert spec.codec.options["widths"] == [best.params[f"codec.widths.{layer}"] for layer in range(3)]
     assert spec.training.learning_rate == best.params[RATE]
-    stages = parse_stages(spec.training.stages or [])
+    stages = spec.training.stages or []
     assert {stage.stability for stage in stages if isinstance(stage, SPSA)} == {best.params["spsa.stability"]}
 
 
