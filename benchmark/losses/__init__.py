@@ -3,7 +3,7 @@
 LOSSES names those of waveforms: each makes, for a sample rate in Hz, a module of the clean and the decoded "B N".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
@@ -22,3 +22,12 @@ LOSSES: dict[str, Callable[[int], nn.Module]] = {
     "global_noise_to_mask": LogNoiseToMask,
     "local_noise_to_mask": lambda sample_rate: LogNoiseToMask(sample_rate, frame=128, hop=64),
 }
+
+
+def check_losses(losses: Mapping[str, float]) -> None:
+    """ValueError where a loss is unknown, none is left, or a weight is not a positive number."""
+    unknown = [name for name in losses if name not in LOSSES]
+    if unknown:
+        raise ValueError(f"no loss is called {unknown[0]!r}; there are: {', '.join(LOSSES)}")
+    if not losses or not all(0 < weight < float("inf") for weight in losses.values()):
+        raise ValueError(f"losses={losses} must name at least one loss, with a positive weight each")

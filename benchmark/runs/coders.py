@@ -4,7 +4,6 @@ The same object codes the test items of a run and the files of a user. On the co
 behind the front end, a classical codec of waveforms before it.
 """
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -12,6 +11,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.metadata import version
 from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -30,16 +30,17 @@ from ...quantizers.coding.errors import BitstreamError
 from ..errors import UserError
 from ..metrics.codes import codebook_use
 from ..specs.options import told_by
-from ..specs.spec import Spec
+from ..specs.spec import MODEL, Spec
 from ..tracks.base import FrontEnd, TestItem, Track
-from ..tracks.choose import corpus_of, front_end_of
+from ..tracks.choose import corpus_of
 from ..tracks.cochlear import CochlearFrontEnd
 from ..tracks.waveform import WaveformFrontEnd
-from ..training.model import MODEL, SPEC, load_model
-from .evaluation import Coding, Seconds, Subject, timed
+from .evaluation import EXAMPLES, Coding, Seconds, Subject, timed
+from .macs import macs_per_second
+from .record import ITEMS, codebook_summary, environment
 
-REMEDY = "name the folder of a finished run, such as runs/NAME"
 BITSTREAMS = "bitstreams"
+FILES = {"items": ITEMS, "bitstreams": BITSTREAMS, "examples": EXAMPLES}
 TOLERANCE = 1e-5  # between what the encoder expected and what the file decodes to
 
 
@@ -79,6 +80,10 @@ class RunCoder(ABC):
     def rates(self, written: Written, header: Header, payload: int, seconds: float) -> dict[str, float]:
         """kbit/s of a file of so many bytes: those known of nominal and entropy, payload, and with header, measured."""
 
+    @abstractmethod
+    def described(self, track: Track, codes: list[Tensor]) -> dict[str, Any]:
+        """What a record says of it: codebook, complexity, environment, files; `codes` are those of all items."""
+
 
 @final
 class TrainedCoder(RunCoder):
@@ -112,6 +117,20 @@ class TrainedCoder(RunCoder):
             nominal = sum(quantizer.nominal_bits for quantizer in self.codec.quantizers) * codes.shape[2]
             entropy = information(self.codec, codes)
         return _kilobits({"nominal": nominal, "entropy": entropy}, header, payload, seconds)
+
+    def described(self, track: Track, codes: list[Tensor]) -> dict[str, Any]:
+        codec, rate = self.codec, track.signal_rate
+        parts = zip(codec.quantizers, codec.split(torch.cat(codes, dim=2)), strict=True)
+        used = [
+            codebook_use(part, quantizer.alphabet) | {"size": list(quantizer.alphabet)} for quantizer, part in parts
+        ]
+        complexity = {
+            "parameters": sum(p.numel() for p in codec.parameters()),
+            "quantizer_parameters": sum(p.numel() for quantizer in codec.quantizers for p in quantizer.parameters()),
+            "macs_per_second": macs_per_second(codec, rate),
+            "latency_s": codec.lookahead / rate,
+        }
+        return {"codebook": codebook_summary(used), "complexity": complexity, "files": {"model": MODEL, **FILES}}
 
 
 @final
@@ -154,6 +173,11 @@ class ClassicalCoder(RunCoder):
 
     def rates(self, written: Written, header: Header, payload: int, seconds: float) -> dict[str, float]:
         return {"nominal": self.spec.bitrate or nan, "entropy": nan} | _kilobits({}, header, payload, seconds)
+
+    def described(self, track: Track, codes: list[Tensor]) -> dict[str, Any]:
+        size = {"parameters": 0, "quantizer_parameters": 0, "macs_per_second": None}
+        complexity = {**size, "latency_s": self.codec.latency_s(self.rate)}
+        return {"complexity": complexity, "environment": environment() | {"av": version("av")}, "files": FILES}
 
     @staticmethod
     def _built(spec: Spec) -> ClassicalCodec:
@@ -201,36 +225,6 @@ class CodedRun(Subject):
         size = path.stat().st_size
         rates = self.encoder.rates(written, header, size - header.size, item.seconds)
         return Coding(decoded, {"bytes": size} | {f"{name}_kbps": kbps for name, kbps in rates.items()})
-
-
-def codebooks(codec: Codec, codes: list[Tensor]) -> list[dict[str, Any]]:
-    """How every quantizer's alphabet was used over all items."""
-    parts = zip(codec.quantizers, codec.split(torch.cat(codes, dim=2)), strict=True)
-    return [codebook_use(part, quantizer.alphabet) | {"size": list(quantizer.alphabet)} for quantizer, part in parts]
-
-
-def run_coder(run: Path) -> RunCoder:
-    """That of a run's folder. UserError where there is none."""
-    if not (run / SPEC).is_file():
-        raise UserError(f"--run {shown(run)}: holds no {SPEC}; {REMEDY}")
-    with _about(run, OSError, ValueError):  # UserError and UnicodeDecodeError are ValueErrors
-        spec = Spec.from_yaml((run / SPEC).read_text(encoding="utf-8"))
-    with _about(run, KeyError, TypeError, AttributeError, argparse.ArgumentError):
-        if not spec.trained:
-            return ClassicalCoder(spec)
-        if not (run / MODEL).is_file():
-            raise UserError(f"--run {shown(run)}: holds no {MODEL}; {REMEDY}")
-        return TrainedCoder(spec, load_model(run, spec), front_end_of(spec))
-
-
-@contextlib.contextmanager
-def _about(run: Path, *errors: type[Exception]) -> Iterator[None]:
-    """What is wrong with a spec that somebody has edited is said in one line."""
-    try:
-        yield
-    except errors as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
-        raise UserError(f"--run {shown(run)}: its {SPEC} cannot be used ({reason})") from error
 
 
 def _kilobits(bits: dict[str, float], header: Header, payload: int, seconds: float) -> dict[str, float]:

@@ -69,7 +69,7 @@ def evaluate(subject: Subject, scorer: Scorer, folder: Path, watched: Watched) -
             item = subject.load(source)
             decoded, row = subject.code(item, folder, seconds)
             with timed(seconds, "score"):
-                pending.append(scorer.score(item, decoded, pool))
+                pending.append(scorer.score(item, decoded, pool.submit))
             if number in examples:
                 scorer.show(item, decoded, shown)
             seconds["audio"] += item.seconds

@@ -9,18 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...codecs.base import Codec
 from ...leaderboards import records
 from ...leaderboards.records import Record, Score
 from ...leaderboards.statistics import bootstrap_mean
 from ..metrics.base import METRICS, RESAMPLER
 from ..metrics.quality import VISQOL_MODEL
 from ..specs.spec import Spec, statistics_version
-from ..tracks.base import Scorer, Track
-from ..training.model import MODEL
-from .coders import BITSTREAMS, ClassicalCoder, CodedRun, TrainedCoder, codebooks
-from .complexity import macs_per_second
-from .evaluation import EXAMPLES, Evaluation
+from ..tracks.base import Scorer
+from .evaluation import Evaluation
 
 LIBRARIES = ("torch", "lightning", "numpy", "codecbench", "constriction", "pystoi", "pesq", "visqol-python")
 ITEMS = "items.csv"
@@ -47,28 +43,6 @@ def make_record(
         rate_kbps=dict(rates),
         notes=[*scorer.notes, *notes],
         **{"environment": environment(), **further},
-    )
-
-
-def record_of_run(
-    spec: Spec, run: CodedRun, evaluation: Evaluation, training: dict[str, Any], notes: list[str]
-) -> Record:
-    """Everything that a leaderboard may show of a run; `notes` are those of its data."""
-    seconds, coder, track, rates = evaluation.seconds, run.encoder, run.track, rates_of(spec, evaluation)
-    realtime = {"realtime_factor": (seconds["encode"] + seconds["decode"]) / seconds["audio"]}
-    further: dict[str, Any] = {"seconds": {"train": training.pop("seconds", 0.0), **seconds}, "training": training}
-    files = {"items": ITEMS, "bitstreams": BITSTREAMS, "examples": EXAMPLES}
-    if isinstance(coder, TrainedCoder):
-        further["codebook"] = _codebook(codebooks(coder.codec, run.codes))
-        further["complexity"] = _complexity(coder.codec, track) | realtime
-        files = {"model": MODEL, **files}
-    elif isinstance(coder, ClassicalCoder):
-        size = {"parameters": 0, "quantizer_parameters": 0, "macs_per_second": None}
-        further["complexity"] = {**size, "latency_s": coder.codec.latency_s(coder.rate), **realtime}
-        further["environment"] = environment() | {"av": version("av")}
-        rates, notes = rates | {"coder": None}, [*coder.codec.notes, *notes]
-    return make_record(
-        spec.recorded(), spec.hash, spec.name, track.scorer, evaluation, rates, notes, files=files, **further
     )
 
 
@@ -105,7 +79,7 @@ def rates_of(spec: Spec, evaluation: Evaluation) -> dict[str, Any]:
     return rates | {"coder": spec.coder, "target": spec.bitrate, "missed": missed}
 
 
-def _codebook(used: list[dict[str, Any]]) -> dict[str, Any]:
+def codebook_summary(used: list[dict[str, Any]]) -> dict[str, Any]:
     """Means and sums over streams, and the streams themselves."""
     streams = [dict(zip(use, values, strict=True)) for use in used for values in zip(*use.values(), strict=True)]
     closed = [stream for stream in streams if stream["size"] is not None]
@@ -115,17 +89,6 @@ def _codebook(used: list[dict[str, Any]]) -> dict[str, Any]:
         "used": sum(stream["size"] - stream["dead"] for stream in closed),
         "dead": sum(stream["dead"] for stream in closed),
         "streams": streams,
-    }
-
-
-def _complexity(codec: Codec, track: Track) -> dict[str, Any]:
-    trained = sum(p.numel() for p in codec.parameters())
-    inside = sum(p.numel() for quantizer in codec.quantizers for p in quantizer.parameters())
-    return {
-        "parameters": trained,
-        "quantizer_parameters": inside,
-        "macs_per_second": macs_per_second(codec, track.signal_rate),
-        "latency_s": codec.lookahead / track.signal_rate,
     }
 
 

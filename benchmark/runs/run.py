@@ -28,8 +28,8 @@ from ..tracks.choose import signal_rate, track_of
 from ..training.model import SPEC, load_model, make_codec, steady, train_model, training_summary
 from ..training.module import check_training
 from .coders import ClassicalCoder, CodedRun, TrainedCoder
-from .evaluation import evaluate
-from .record import ITEMS, read_record, record_of_run
+from .evaluation import Evaluation, evaluate
+from .record import ITEMS, make_record, rates_of, read_record
 from .wandb import log_results, wandb_logger
 
 RECORD, LOCK = records.RECORD_FILE, ".lock"
@@ -115,12 +115,26 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
             run = CodedRun(track, *(TrainedCoder(spec, each, track.front_end) for each in codecs))
             training = training_summary(trained, spec, folder)
         evaluation = evaluate(run, track.scorer, folder, watched_on(console))
-    record = record_of_run(spec, run, evaluation, training, track.corpus.notes())
+    record = _record(spec, run, evaluation, training)
     log_results(logger, record, folder)
     records.write_items(folder / ITEMS, evaluation.rows)
     records.write(record, finished)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return record
+
+
+def _record(spec: Spec, run: CodedRun, evaluation: Evaluation, training: dict[str, Any]) -> Record:
+    """Everything that a leaderboard may show of a run."""
+    seconds, notes = evaluation.seconds, run.track.corpus.notes()
+    described, rates = run.encoder.described(run.track, run.codes), rates_of(spec, evaluation)
+    described["complexity"]["realtime_factor"] = (seconds["encode"] + seconds["decode"]) / seconds["audio"]
+    described["seconds"] = {"train": training.pop("seconds", 0.0), **seconds}
+    if isinstance(run.encoder, ClassicalCoder):
+        rates, notes = rates | {"coder": None}, [*run.encoder.codec.notes, *notes]
+    name, scorer = spec.name, run.track.scorer
+    return make_record(
+        spec.recorded(), spec.hash, name, scorer, evaluation, rates, notes, training=training, **described
+    )
 
 
 def _codec_for(spec: Spec, track: Track) -> Codec:

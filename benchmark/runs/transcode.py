@@ -8,7 +8,10 @@ Sound below SILENCE, or of less than a frame, is coded at the level it has: ther
 is set to -25 dBFS where the front end does not keep the level: a waveform of silence stays silence.
 """
 
+import argparse
+import contextlib
 import io
+from collections.abc import Iterator
 from math import inf, isnan
 from pathlib import Path
 
@@ -22,9 +25,13 @@ from ...datamodules.base import FRAME_SECONDS, LEVEL, RATES, SILENCE, active_lev
 from ...quantizers.coding.entropy import Coder
 from ...quantizers.coding.errors import BitstreamError
 from ..errors import UserError
+from ..specs.spec import Spec
 from ..tracks.base import FrontEnd
-from .coders import Asked, RunCoder, run_coder
+from ..tracks.choose import front_end_of
+from ..training.model import MODEL, SPEC, load_model
+from .coders import Asked, ClassicalCoder, RunCoder, TrainedCoder
 
+REMEDY = "name the folder of a finished run, such as runs/NAME"
 FORMATS = {".wav": "WAV", ".flac": "FLAC", ".aiff": "AIFF", ".aif": "AIFF"}  # those that keep every sample
 FULL_SCALE = 0.999
 
@@ -133,3 +140,27 @@ def _keep_apart(source: Path, target: Path) -> None:
         same = False
     if same:
         raise UserError(f"{shown(target)}: would replace what is read; name another file")
+
+
+def run_coder(run: Path) -> RunCoder:
+    """That of a run's folder. UserError where there is none."""
+    if not (run / SPEC).is_file():
+        raise UserError(f"--run {shown(run)}: holds no {SPEC}; {REMEDY}")
+    with _about(run, OSError, ValueError):  # UserError and UnicodeDecodeError are ValueErrors
+        spec = Spec.from_yaml((run / SPEC).read_text(encoding="utf-8"))
+    with _about(run, KeyError, TypeError, AttributeError, argparse.ArgumentError):
+        if not spec.trained:
+            return ClassicalCoder(spec)
+        if not (run / MODEL).is_file():
+            raise UserError(f"--run {shown(run)}: holds no {MODEL}; {REMEDY}")
+        return TrainedCoder(spec, load_model(run, spec), front_end_of(spec))
+
+
+@contextlib.contextmanager
+def _about(run: Path, *errors: type[Exception]) -> Iterator[None]:
+    """What is wrong with a spec that somebody has edited is said in one line."""
+    try:
+        yield
+    except errors as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
+        raise UserError(f"--run {shown(run)}: its {SPEC} cannot be used ({reason})") from error

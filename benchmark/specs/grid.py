@@ -14,8 +14,9 @@ from ...datamodules.cochlear.ace import AceConfig
 from ...quantizers.base import Quantizer
 from ...quantizers.coding.entropy import Coder
 from ..errors import UserError
+from ..losses import check_losses
 from .classical import domains_of, is_classical, rates_to_run, tracks_to_run
-from .options import UnknownOptionError, bitrates, create, named, resolve, seeds
+from .options import UnknownOptionError, bitrates, create, named, resolve, seeds, told_by
 from .plugin import KINDS, NO_QUANTIZER, Plugin
 from .recipes import read_recipe, read_settings, recipe_of, recipes
 from .registry import add_class, lookup, registered_name
@@ -139,7 +140,11 @@ def _corpora(what: Any, shared: Mapping[str, Any]) -> list[tuple[Plugin[Corpus],
 
 def _training(codec: Plugin[Codec], given: Mapping[str, Any]) -> Training:
     """What was given, over what the codec declares, over the suite's defaults."""
-    return _typed("training", Training, {**codec.declared("training_options", {}), **given})
+    training: Training = _typed("training", Training, {**codec.declared("training_options", {}), **given})
+    if training.losses is not None:
+        with told_by("training"):
+            check_losses(training.losses)
+    return training
 
 
 def _default_rate(quantizer: Plugin[Quantizer], codec: Plugin[Codec], rate: float | None) -> float | None:

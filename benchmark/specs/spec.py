@@ -22,6 +22,7 @@ from .training import Training
 LOCATION_OPTIONS = frozenset(
     {"root", "download", "mirror"}
 )  # where the files lie; their contents are in data_fingerprint
+MODEL, SPEC = "model.safetensors", "spec.yaml"  # in a run's folder
 ROOMS = ("metrics", "losses", "specs", "tracks", "training", "runs")
 MAKE_SCORES = ("quantizers", "codecs", "datamodules", *(f"benchmark/{room}" for room in ROOMS))
 MAKE_INTERVALS = ("leaderboards/statistics.py",)

@@ -15,9 +15,14 @@ intelligibility of what is decoded, see training/ascent.py.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, fields, replace
+from inspect import formatannotation
+from types import NoneType
+from typing import Any, ClassVar, get_args
 
+import yaml
+
+from ...leaderboards.errors import nearest
 from ..errors import UserError
 
 SHORTEST = 0.45  # seconds
@@ -163,18 +168,38 @@ def written(stage: Stage) -> str:
 
 
 def _read(entry: str | Mapping[str, Any]) -> Stage:
-    from .options import named, resolve
-
-    if isinstance(entry, str):
-        found = [tuple(part) for part in named(entry)]
-    else:
-        found = [(str(kind), options or {}) for kind, options in entry.items()]
-    if len(found) != 1:
+    given = _options_in(entry) if isinstance(entry, str) else dict(entry)
+    if len(given) != 1:
         raise UserError(f"{entry!r} is more than one stage; write one an entry")
-    ((kind, given),) = found
+    ((kind, options),) = given.items()
     if kind not in KINDS:
         raise UserError(f"no stage is called {kind!r}; there are: {', '.join(KINDS)}")
-    return KINDS[kind](**resolve("training", kind, KINDS[kind], given))
+    known = {field.name: field.type for field in fields(KINDS[kind])}
+    for name in options or {}:
+        if name not in known:
+            raise UserError(f"{kind} has no option {name!r}{nearest(name, known)} It has: {', '.join(known)}")
+    return KINDS[kind](**{name: _fitting(kind, name, known[name], value) for name, value in (options or {}).items()})
+
+
+def _options_in(text: str) -> dict[str, dict[str, Any]]:
+    """{"spsa": {"steps": 500}} of "spsa:steps=500"."""
+    kinds, _, rest = text.partition(":")
+    pairs = [part.partition("=") for part in rest.split(",") if rest]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise UserError(f"{text!r} cannot be read; write kind:option=value,option=value")
+    options = {name.strip(): yaml.safe_load(value) for name, _, value in pairs}
+    return {kind.strip(): options for kind in kinds.split(",")}
+
+
+def _fitting(kind: str, name: str, wanted: Any, value: Any) -> Any:
+    """A value as its option has it: 3 is 3.0 where that is a float."""
+    for possible in get_args(wanted) or (wanted,):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if (value is None and possible is NoneType) or (possible is bool and isinstance(value, bool)):
+            return value
+        if number and (possible is float or (possible is int and value == int(value))):
+            return possible(value)
+    raise UserError(f"{kind}: {name}={value} does not fit; it must be {formatannotation(wanted)}")
 
 
 def _check(stages: Sequence[Stage]) -> None:

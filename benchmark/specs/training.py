@@ -60,8 +60,6 @@ class Training:
             raise ValueError(f"warmup={self.warmup} leaves no step for the quantizer; it must be below 1")
         if self.warmup + self.cooldown > 1:
             raise ValueError(f"warmup={self.warmup} and cooldown={self.cooldown} must leave steps between them")
-        if self.losses is not None:
-            check_losses(self.losses)
         if self.stages is not None:
             object.__setattr__(self, "stages", read_stages(self.stages))
 
@@ -76,14 +74,3 @@ class Training:
         if self.schedule == "cosine":
             return rising * (1 + math.cos(math.pi * step / steps)) / 2
         return rising * min(1.0, (steps - step) / max(1, round(self.cooldown * steps)))
-
-
-def check_losses(losses: dict[str, float]) -> None:
-    """ValueError where a loss is unknown, none is left, or a weight is not a positive number."""
-    from ..losses import LOSSES
-
-    unknown = [name for name in losses if name not in LOSSES]
-    if unknown:
-        raise ValueError(f"no loss is called {unknown[0]!r}; there are: {', '.join(LOSSES)}")
-    if not losses or not all(0 < weight < float("inf") for weight in losses.values()):
-        raise ValueError(f"losses={losses} must name at least one loss, with a positive weight each")

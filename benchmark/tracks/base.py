@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...datamodules.base import LEVEL, SAMPLE_RATE, Corpus, Split
 from ..errors import UserError
-from ..metrics.scoring.pool import Pending, ScorePool
+from ..metrics.scoring.pool import Pending, Submit
 
 Watched = Callable[[Iterable[Any], str], Iterable[Any]]  # a progress bar around what is being worked through
 
@@ -70,8 +70,8 @@ class Scorer(ABC):
     notes: tuple[str, ...] = ()  # what every reader of the scores must know
 
     @abstractmethod
-    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
-        """Begin to score one decoded item; what is returned waits for `pool` and gives every metric."""
+    def score(self, item: TestItem, decoded: Tensor, submit: Submit) -> Pending:
+        """Begin to score one decoded item; what is returned waits for what `submit` computes and gives every metric."""
 
     @abstractmethod
     def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:

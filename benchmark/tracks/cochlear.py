@@ -19,7 +19,7 @@ from ..losses.stacked_vstoi import StackedVSTOI
 from ..losses.stimulation import band_selection_loss
 from ..metrics.intelligibility import vstoi
 from ..metrics.scoring.patterns import score_stimulation
-from ..metrics.scoring.pool import Pending, ScorePool
+from ..metrics.scoring.pool import Pending, Submit
 from .base import FrontEnd, Heard, Scorer, TestItem, Track, Watched
 from .pictures import electrodogram
 
@@ -51,8 +51,8 @@ class CochlearScorer(Scorer):
     def __init__(self, config: AceConfig) -> None:
         self.config = config
 
-    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
-        return score_stimulation(item.clean, item.signal, decoded, self.config, pool.submit)
+    def score(self, item: TestItem, decoded: Tensor, submit: Submit) -> Pending:
+        return score_stimulation(item.clean, item.signal, decoded, self.config, submit)
 
     def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
         """An electrodogram, and what both patterns and the clean signal sound like."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...datamodules.base import Arrays, Split
 from ..metrics.image import psnr, ssim
-from ..metrics.scoring.pool import Pending, ScorePool
+from ..metrics.scoring.pool import Pending, Submit
 from .base import Scorer, TestItem, Track
 
 PIXELS_PER_SECOND = 1000
@@ -34,7 +34,7 @@ class ImageScorer(Scorer):
     name = "image"
     notes = ("kbit/s reads as bit per pixel: a second stands for 1,000 pixels, in latency and complexity too",)
 
-    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
+    def score(self, item: TestItem, decoded: Tensor, submit: Submit) -> Pending:
         pair = item.signal[None], decoded[None]
         scores = {"ssim": float(ssim(*pair)), "psnr": float(psnr(*pair))}
         return lambda: scores

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...datamodules.base import Arrays, Split
-from ..metrics.scoring.pool import Pending, ScorePool
+from ..metrics.scoring.pool import Pending, Submit
 from .base import Scorer, TestItem, Track
 
 VECTORS_PER_SECOND = 1000.0
@@ -29,7 +29,7 @@ class VectorScorer(Scorer):
     name = "vector"
     notes = ("kbit/s reads as bit per vector: a second stands for 1,000 vectors, in complexity too",)
 
-    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
+    def score(self, item: TestItem, decoded: Tensor, submit: Submit) -> Pending:
         error = float((item.signal.double() - decoded.double()).square().mean())
         return lambda: {"mse": error}
 

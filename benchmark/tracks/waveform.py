@@ -14,7 +14,7 @@ from ...datamodules.base import Item, Recordings, Split
 from ...datamodules.parts.waveforms import WaveformSet, cached_waveforms
 from ..losses import LOSSES
 from ..metrics.nomad import offered
-from ..metrics.scoring.pool import Pending, ScorePool
+from ..metrics.scoring.pool import Pending, Submit
 from ..metrics.scoring.waveforms import score_waveform
 from .base import FrontEnd, Scorer, TestItem, Track, Watched
 from .pictures import spectrograms
@@ -46,8 +46,8 @@ class WaveformScorer(Scorer):
     def __init__(self, sample_rate: int, name: str) -> None:
         self.sample_rate, self.name = sample_rate, name
 
-    def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
-        return score_waveform(item.clean, decoded, self.sample_rate, self.name, pool.submit)
+    def score(self, item: TestItem, decoded: Tensor, submit: Submit) -> Pending:
+        return score_waveform(item.clean, decoded, self.sample_rate, self.name, submit)
 
     def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
         """Spectrograms, and both signals to listen to, with one gain for both where one of them would clip."""

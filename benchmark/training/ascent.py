@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..losses.intelligibility import balanced_vstoi
 from ..specs.stages import SPSA, VSTOI
 from ..tracks.base import Heard, Track
-from .module import Job
+from .job import Job
 from .spsa import Ascender, deciding_parameters
 from .spsa import ascend as climb
 

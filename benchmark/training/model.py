@@ -19,15 +19,15 @@ from ...codecs.base import Codec
 from ...quantizers.base import Quantizer
 from ...quantizers.identity import Identity
 from ..errors import UserError
-from ..specs.spec import Spec
+from ..specs.spec import MODEL, SPEC, Spec
 from ..tracks.base import Track
 from ..tracks.choose import signal_rate
 from ..tracks.pictures import training_curve
-from .module import Job, converged
+from .job import Job
+from .module import converged
 from .rate_search import RateSearch, codec_for, expected_rate, options_for, read_search, trim
 from .staged import Trained, ascended, train_as_asked
 
-MODEL, SPEC = "model.safetensors", "spec.yaml"
 STAGES = "stages"  # beside the runs: what several of them can go on from
 TABLE_SECONDS = 1.8  # of each training crop from which the coding tables are fitted
 TABLE_CROPS, AT_ONCE = 64, 16

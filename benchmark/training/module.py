@@ -8,8 +8,7 @@ Where a recipe lists stages (stages.py), this is one of them; the quantizers may
 """
 
 import time
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,22 +25,12 @@ from ..specs.stages import SPSA, VSTOI, Gradient
 from ..specs.training import Training
 from ..tracks.base import Track
 from .crops import From, Steps, crop_length, crops
+from .job import Job
 from .phases import Stretch, check_phases, enter, leave, stretch_of, trainable
 
 FIT_SECONDS = 115.2  # of training crops from whose latents codebooks start
 Quantizers = Literal["join", "absent", "present"]  # after the warm-up, fitted then; never; from the start, as they are
 FLAT = 0.02  # a validation loss that changes by less than this share from one stretch to the next is flat
-
-
-class Job(NamedTuple):
-    """One training: on what, how, from which seed, and where it leaves what it has to say."""
-
-    track: Track
-    training: Training
-    seed: int
-    folder: Path  # of its checkpoints
-    logger: Any = False
-    bar: bool = True
 
 
 class TrainingModule(LightningModule):

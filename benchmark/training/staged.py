@@ -25,7 +25,8 @@ from ...quantizers.base import Quantizer
 from ..errors import UserError
 from ..specs.stages import Fit, Gradient, Stage, written
 from .ascent import ascend
-from .module import Job, fit, leave_trained, train
+from .job import Job
+from .module import fit, leave_trained, train
 
 FLAT_VSTOI = 0.002
 Curve = list[tuple[int, float, bool]]  # step, validation loss, quantized

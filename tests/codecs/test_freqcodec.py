@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from codecbench.benchmark.losses import LOSSES
-from codecbench.benchmark.runs.complexity import macs_per_second
+from codecbench.benchmark.runs.macs import macs_per_second
 from codecbench.benchmark.runs.run import run
 from codecbench.codecs.checks import run_checks
 from codecbench.codecs.freqcodec import BRANCH, Conv, FreqCodec, ResidualUnit, Spectrogram, TransposedConv

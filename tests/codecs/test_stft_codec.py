@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from codecbench.benchmark.losses import LOSSES
-from codecbench.benchmark.runs.complexity import macs, macs_per_second, recurrent_macs
+from codecbench.benchmark.runs.macs import macs, macs_per_second, recurrent_macs
 from codecbench.benchmark.specs.registry import lookup
 from codecbench.benchmark.specs.training import Training
 from codecbench.codecs.checks import run_checks

@@ -91,7 +91,7 @@ def test_the_track_hands_out_whole_images_of_the_corpus(track: ImageTrack) -> No
     assert items[0].seconds == pytest.approx(1.024) and items[0].samples == 32
     darker = items[0].signal * 0.9
     with score_pool(1) as pool:
-        scores = track.scorer.score(items[0], darker, pool)()
+        scores = track.scorer.score(items[0], darker, pool.submit)()
     error = float((0.1 * items[0].signal).square().mean())
     assert scores["psnr"] == pytest.approx(-10 * np.log10(error), abs=1e-3) and 0.5 < scores["ssim"] < 1
 

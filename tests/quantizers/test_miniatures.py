@@ -8,7 +8,8 @@ import torch
 from codecbench.benchmark.cli.main import main
 from codecbench.benchmark.specs.training import Training
 from codecbench.benchmark.tracks.base import TestItem, Track
-from codecbench.benchmark.training.module import Job, train
+from codecbench.benchmark.training.job import Job
+from codecbench.benchmark.training.module import train
 from codecbench.codecs.base import Codec, Coded
 from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records

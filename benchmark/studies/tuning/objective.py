@@ -32,8 +32,9 @@ from ...tracks.base import Heard, TestItem, Track, Watched
 from ...tracks.choose import domain_of, signal_rate, track_of
 from ...tracks.cochlear import CochlearTrack
 from ...training.ascent import HELD_OUT, HELD_OUT_SECONDS, VALIDATION
+from ...training.job import Job
 from ...training.model import asked_bits, make_codec, shared_stages, steady
-from ...training.module import Job, check_training
+from ...training.module import check_training
 from ...training.staged import train_as_asked
 from .space import Space, overlay, probes
 

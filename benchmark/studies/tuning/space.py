@@ -156,7 +156,7 @@ def _stages(entries: Sequence[Entry] | None, kind: str, changes: Mapping[str, An
         raise UserError(f"no stage of this training is {kind}; name it in --training.stages, or leave the option out")
     changed = [_listed(asdict(stage), changes) if stage.kind == kind else asdict(stage) for stage in stages]
     pairs = zip(stages, changed, strict=True)
-    return [{stage.kind: resolve("training", stage.kind, type(stage), options)} for stage, options in pairs]
+    return [{stage.kind: options} for stage, options in pairs]
 
 
 def _listed(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

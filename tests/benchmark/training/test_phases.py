@@ -9,7 +9,8 @@ import torch
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.specs.training import Training
 from codecbench.benchmark.tracks.base import TestItem, Track
-from codecbench.benchmark.training.module import Job, TrainingModule, converged, train
+from codecbench.benchmark.training.job import Job
+from codecbench.benchmark.training.module import TrainingModule, converged, train
 from codecbench.benchmark.training.phases import Stretch, check_phases, enter, leave, stretch_of, trainable
 from codecbench.codecs.base import Codec, Coded
 from codecbench.quantizers.base import Maker, Quantizer

@@ -29,8 +29,9 @@ from codecbench.benchmark.tracks.cochlear import CochlearTrack
 from codecbench.benchmark.training import ascent, staged
 from codecbench.benchmark.training import model as models
 from codecbench.benchmark.training.ascent import ascend
+from codecbench.benchmark.training.job import Job
 from codecbench.benchmark.training.model import make_codec, training_summary
-from codecbench.benchmark.training.module import Job, check_training
+from codecbench.benchmark.training.module import check_training
 from codecbench.benchmark.training.staged import Trained, train_as_asked
 from codecbench.codecs.base import Codec
 from codecbench.codecs.frae import FRAE
