@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from codecbench.benchmark.errors import UserError
 from codecbench.codecs.files import container as bitstream
 from codecbench.codecs.files.container import Header
 from codecbench.quantizers.base import Tables, integer_counts
@@ -190,7 +189,7 @@ def test_an_unwritable_place_is_one_line_and_leaves_nothing_behind(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     for place in (tmp_path / "none" / "a", tmp_path / "folder", tmp_path / "file" / "a"):
-        with pytest.raises(UserError, match=f"^{re.escape(str(place))}: [^\n]*; choose another place$"):
+        with pytest.raises(BitstreamError, match=f"^{re.escape(str(place))}: [^\n]*; choose another place$"):
             bitstream.write(place, b"data")
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "file", tmp_path / "folder"]
 
