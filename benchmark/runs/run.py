@@ -125,7 +125,7 @@ def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: C
 
 def _record(spec: Spec, run: CodedRun, evaluation: Evaluation, training: dict[str, Any]) -> Record:
     """Everything that a leaderboard may show of a run."""
-    seconds, notes = evaluation.seconds, run.track.corpus.notes()
+    seconds, notes = evaluation.seconds, spec.data.build().notes()
     described, rates = run.encoder.described(run.track, run.codes), rates_of(spec, evaluation)
     described["complexity"]["realtime_factor"] = (seconds["encode"] + seconds["decode"]) / seconds["audio"]
     described["seconds"] = {"train": training.pop("seconds", 0.0), **seconds}

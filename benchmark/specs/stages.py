@@ -193,12 +193,14 @@ def _options_in(text: str) -> dict[str, dict[str, Any]]:
 
 def _fitting(kind: str, name: str, wanted: Any, value: Any) -> Any:
     """A value as its option has it: 3 is 3.0 where that is a float."""
-    for possible in get_args(wanted) or (wanted,):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if (value is None and possible is NoneType) or (possible is bool and isinstance(value, bool)):
-            return value
-        if number and (possible is float or (possible is int and value == int(value))):
-            return possible(value)
+    kinds = get_args(wanted) or (wanted,)
+    if type(value) in kinds and type(value) in (bool, NoneType):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if float in kinds:
+            return float(value)
+        if int in kinds and value == int(value):
+            return int(value)
     raise UserError(f"{kind}: {name}={value} does not fit; it must be {formatannotation(wanted)}")
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from torch import Tensor
 
-from ...datamodules.base import LEVEL, SAMPLE_RATE, Corpus, Split
+from ...datamodules.base import LEVEL, SAMPLE_RATE, Split
 from ..errors import UserError
 from ..metrics.scoring.pool import Pending, Submit
 
@@ -81,11 +81,14 @@ class Scorer(ABC):
 class Track(ABC):
     """The signals of one domain from one corpus, their loss, and what scores them."""
 
-    corpus: Corpus
     scorer: Scorer
     signal_rate: float  # samples of the codec's signal per second
     leading: tuple[int, ...]  # shape of a signal before its last axis
-    typical_length: int  # median length of a training signal, in samples
+
+    @property
+    @abstractmethod
+    def typical_length(self) -> int:
+        """Median length of a training signal, in samples."""
 
     def prepare(self) -> None:  # noqa: B027 - the arrays of some tracks are there already
         """Load all that training needs. DataError: it cannot be used."""

@@ -88,7 +88,7 @@ class CochlearTrack(Track):
         """Of the validation split."""
         return cached_patterns(self.corpus, "validation", self.config, progress=self.watched)
 
-    @cached_property
+    @property
     def typical_length(self) -> int:
         return int(np.median(self.patterns.lengths))
 

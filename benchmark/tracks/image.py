@@ -52,12 +52,16 @@ class ImageTrack(Track):
     """Images "3 H W" in [0, 1] of a corpus of arrays; training crops are whole images, whatever length is asked for."""
 
     def __init__(self, corpus: Arrays) -> None:
-        self.corpus, self.scorer = corpus, ImageScorer()
+        self.scorer = ImageScorer()
         self.images = {split: corpus.array(split) for split in ("train", "validation", "test")}
         _, colours, rows, columns = self.images["train"].shape
-        self.leading, self.typical_length = (colours, rows), columns
+        self.leading, self.columns = (colours, rows), columns
         self.signal_rate = columns_per_second(rows)
         self._validation = torch.stack(self.signals("validation", VALIDATION_IMAGES))
+
+    @property
+    def typical_length(self) -> int:
+        return self.columns
 
     def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
         images = self.images["train"]

@@ -56,12 +56,15 @@ class VectorTrack(Track):
     signal_rate = VECTORS_PER_SECOND
 
     def __init__(self, corpus: Arrays) -> None:
-        self.corpus, self.scorer = corpus, VectorScorer()
+        self.scorer = VectorScorer()
         self.vectors = {split: corpus.array(split).T for split in ("train", "validation", "test")}
         channels, count = self.vectors["test"].shape
         self.leading = (channels,)
         self.items = np.array_split(self.vectors["test"], min(ITEMS, count), axis=1)
-        self.typical_length = self.items[0].shape[1]
+
+    @property
+    def typical_length(self) -> int:
+        return self.items[0].shape[1]
 
     def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
         """Any vectors, in no order: each is quantized alone."""

@@ -85,7 +85,7 @@ class WaveformTrack(Track):
         """Of the validation split."""
         return cached_waveforms(self.corpus, "validation", progress=self.watched)
 
-    @cached_property
+    @property
     def typical_length(self) -> int:
         return int(np.median(self.waveforms.lengths))
 

@@ -180,12 +180,15 @@ class OnePattern(Track):
     """One whole training pattern, whatever is asked for; it has no test items."""
 
     def __init__(self, track: CochlearTrack, place: int) -> None:
-        self.track, self.corpus, self.scorer = track, track.corpus, track.scorer
+        self.track, self.scorer = track, track.scorer
         self.signal_rate, self.leading = track.signal_rate, track.leading
         self.pattern = torch.from_numpy(np.array(track.patterns[place]))[None]
-        self.typical_length = self.pattern.shape[2]
         source = next(item for item in track.corpus.items("train") if item.name == track.patterns.names[place])
         self.source, self.clean = source.name, torch.from_numpy(track.corpus.reference(source))[None]
+
+    @property
+    def typical_length(self) -> int:
+        return self.pattern.shape[2]
 
     def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
         return self.pattern
