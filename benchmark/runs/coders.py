@@ -66,7 +66,11 @@ class RunCoder(ABC):
     """Between a signal (without B) and a file."""
 
     front_end: FrontEnd | None  # between sound and that signal; None: the signal is the source itself
-    mark: bytes  # tells its files from those of other models and settings
+
+    @property
+    @abstractmethod
+    def mark(self) -> bytes:
+        """Tells its files from those of other models and settings."""
 
     @abstractmethod
     def write(self, signal: Tensor, target: Path, asked: Asked) -> Written:
@@ -142,16 +146,20 @@ class ClassicalCoder(RunCoder):
         self.spec, self.codec = spec, self._built(spec)
         corpus = corpus_of(spec)
         assert isinstance(corpus, Recordings), "tracks see to it"
-        self.front_end: FrontEnd
         if spec.codec.options["track"] == "cochlear" and "stimulation" in self.codec.domains:
-            self.front_end, self.rate, given = CochlearFrontEnd(spec.ace), spec.ace.frame_rate, asdict(spec.ace)
+            front_end, self.rate, given = CochlearFrontEnd(spec.ace), spec.ace.frame_rate, asdict(spec.ace)
         else:
-            self.front_end, self.rate = WaveformFrontEnd(corpus.sample_rate, corpus.level), corpus.sample_rate
+            front_end, self.rate = WaveformFrontEnd(corpus.sample_rate, corpus.level), corpus.sample_rate
             given = {"sample_rate": self.rate}
+        self.front_end, self._length = front_end, front_end.signal_length
         with told_by(spec.codec.name):
             self.codec.check(self.rate)
         setting = [spec.codec.name, spec.codec.options, spec.bitrate, given]
-        self.mark = hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).digest()
+        self._mark = hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).digest()
+
+    @property
+    def mark(self) -> bytes:
+        return self._mark
 
     def write(self, signal: Tensor, target: Path, asked: Asked) -> Written:
         for option in ("streams", "coder"):
@@ -167,7 +175,7 @@ class ClassicalCoder(RunCoder):
         if header.samples == 0:
             raise BitstreamError(f"{shown(source)}: holds no samples; encode a longer signal")
         with self._may_fail(source, "decode"):
-            length = self.front_end.signal_length(header.samples, header.rate)
+            length = self._length(header.samples, header.rate)
             signal = torch.from_numpy(self.codec.decode(payload, length, self.rate))
         return header, signal
 
