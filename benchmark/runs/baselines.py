@@ -17,6 +17,7 @@ from ...codecs.files.container import Header
 from ...datamodules.base import Item, Recordings
 from ...leaderboards import records
 from ...leaderboards.records import Record
+from ..metrics.base import table_of
 from ..metrics.scoring.patterns import score_stimulation
 from ..metrics.scoring.pool import Pending, ScorePool, score_pool
 from ..metrics.scoring.waveforms import score_waveform
@@ -57,6 +58,7 @@ def run_baseline(spec: Spec, folder: Path, wandb: str | None, watched: Watched) 
         environment=environment() | {"av": version("av")},
         files={"items": "items.csv", "bitstreams": "bitstreams", "examples": "examples"},
         notes=[*(CochlearTrack.notes if stand.front_end else ()), *codec.notes, *build_corpus(spec.data).notes()],
+        table=table_of(spec.codec.options["track"]),
     )
     log_results(logger, record, folder)
     records.write_items(folder / "items.csv", evaluation.rows)

@@ -10,7 +10,7 @@ import torch
 from ...codecs.base import Codec
 from ...leaderboards.records import Record, Score
 from ...leaderboards.statistics import bootstrap_mean
-from ..metrics.base import METRICS, RESAMPLER
+from ..metrics.base import RESAMPLER, declared, table_of
 from ..metrics.quality import VISQOL_MODEL
 from ..specs.spec import Spec
 from ..tracks.base import Track
@@ -40,16 +40,17 @@ def make_record(
         training=training,
         files={"model": "model.safetensors", "items": "items.csv", "bitstreams": "bitstreams", "examples": "examples"},
         notes=[*track.notes, *notes],
+        table=table_of(track.name),
     )
 
 
 def scores_of(rows: list[dict[str, Any]]) -> dict[str, Score]:
     """Mean and interval of every metric over the items; those that are NaN are counted."""
-    found = {}
-    for name in [name for name in METRICS if name in rows[0]]:
+    found, metrics = {}, declared()
+    for name in [name for name in metrics if name in rows[0]]:
         values = np.array([row[name] for row in rows], dtype=np.float64)
         failed = int(np.isnan(values).sum())
-        metric = METRICS[name]
+        metric = metrics[name]
         interval = bootstrap_mean(values)
         found[name] = Score(*interval, len(values) - failed, failed, metric.unit, metric.higher_is_better)
     return found

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...datamodules.base import Arrays, Split
-from ..metrics.image import psnr, ssim
+from ..metrics.scoring.items import score_item
 from ..metrics.scoring.pool import Pending, ScorePool
 from .base import TestItem, Track
 
@@ -64,9 +64,7 @@ class ImageTrack(Track):
         return (signal - decoded).square().mean()
 
     def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
-        pair = item.signal[None], decoded[None]
-        scores = {"ssim": float(ssim(*pair)), "psnr": float(psnr(*pair))}
-        return lambda: scores
+        return score_item(self.name, {"reference": item.signal, "decoded": decoded}, pool.submit)
 
     def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
         """One picture: the image on the left, what became of it on the right."""

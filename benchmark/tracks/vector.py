@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...datamodules.base import Arrays, Split
+from ..metrics.scoring.items import score_item
 from ..metrics.scoring.pool import Pending, ScorePool
 from .base import TestItem, Track
 
@@ -63,8 +64,7 @@ class VectorTrack(Track):
         return (signal - decoded).square().mean()
 
     def score(self, item: TestItem, decoded: Tensor, pool: ScorePool) -> Pending:
-        error = float((item.signal.double() - decoded.double()).square().mean())
-        return lambda: {"mse": error}
+        return score_item(self.name, {"reference": item.signal, "decoded": decoded}, pool.submit)
 
     def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
         """A picture of the first two numbers of each vector, and of what they were decoded to."""

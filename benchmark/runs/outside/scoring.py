@@ -40,6 +40,7 @@ from ....leaderboards import records
 from ....leaderboards.records import Record
 from ....leaderboards.tables import terminal_table
 from ...errors import UserError
+from ...metrics.base import table_of
 from ...metrics.scoring.patterns import score_stimulation
 from ...metrics.scoring.pool import Pending, ScorePool, score_pool
 from ...metrics.scoring.waveforms import score_waveform
@@ -95,6 +96,7 @@ def score(request: Request, output_dir: Path, console: Console) -> Record:
         environment=environment(),
         files={"items": "items.csv", "examples": "examples"},
         notes=[*notes, *_delay_notes(delays, delay, rate)],
+        table=table_of(spec["track"]),
     )
     records.write_items(folder / "items.csv", rows)
     records.write(record, folder / records.RECORD_FILE)
