@@ -116,10 +116,7 @@ def test_a_metric_added_in_one_place_is_everywhere(speech: Path, tmp_path: Path,
     folder = tmp_path / record.name
     errors = [row["peak_error"] for row in records.read_items(folder / "items.csv")]
     assert record.scores["peak_error"].mean == pytest.approx(sum(errors) / 2) and min(errors) > 0
-    (header,) = {
-        line for line in markdown_table([records.read(folder / "record.json")]).splitlines() if "kbit/s" in line
-    }
-    assert "| PeakE ↓ |" in header
+    assert "| PeakE ↓ |" in markdown_table([records.read(folder / "record.json")])
     console = Console(file=io.StringIO(), width=200)
     console.print(*tables("metrics"))
     assert title in console.file.getvalue()  # type: ignore[attr-defined]

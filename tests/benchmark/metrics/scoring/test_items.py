@@ -120,10 +120,8 @@ def test_signals_of_which_one_is_not_finite_are_scored_nan_at_another_rate_too()
 
 
 def test_mean_squared_error_of_vectors_by_hand():
-    assert mse(torch.tensor([[[1.0, 3.0]], [[0.0, 0.0]]]), torch.tensor([[[0.0, 0.0]], [[2.0, 0.0]]])).tolist() == [
-        5,
-        2,
-    ]
+    reference, decoded = torch.tensor([[[1.0, 3.0]], [[0.0, 0.0]]]), torch.tensor([[[0.0, 0.0]], [[2.0, 0.0]]])
+    assert mse(reference, decoded).tolist() == [5, 2]
 
 
 def test_columns_of_items_files_keep_their_order():
