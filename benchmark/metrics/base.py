@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 RESAMPLER = "soxr HQ"  # for the record: what brings audio to the sample rate of a metric
 PACKAGE = __name__.split(".", 1)[0]
+GROUP = f"{PACKAGE}.metrics"  # of entry points
 _SOUNDS = ("reference", "decoded", "rate")
 SIGNALS = {  # of an item, by track: what the parameters of a function may be called
     "cochlear": (*_SOUNDS, "clean", "pattern", "decoded_pattern"),
@@ -105,18 +106,25 @@ METRICS = {metric.name: metric for metric in _METRICS}  # built in
 @cache
 def declared() -> dict[str, Metric]:
     """Every metric by its name, those of other packages last; one that cannot be used costs one line on stderr."""
-    found = dict(METRICS)
-    for point in entry_points(group=f"{PACKAGE}.metrics"):
+    found, origins = dict(METRICS), dict.fromkeys(METRICS, PACKAGE)
+    for point in entry_points(group=GROUP):
         package = point.dist.name if point.dist else point.value
-        if point.name in METRICS:
-            _say(f"the metric {point.name!r} of {package} is left out: {PACKAGE} has one of that name")
+        if first := origins.get(point.name):
+            _say(f"the metric {point.name!r} of {package} is left out: {first} has one of that name")
             continue
         try:
-            found[point.name] = _loaded(point)
+            found[point.name], origins[point.name] = _loaded(point), package
         except Exception as error:  # a stranger's package may raise anything, and must not hide the others
             reason = " ".join(f"{package}: {type(error).__name__}: {error}".split())
             _say(f"the metric {point.name!r} is left out, it cannot be loaded: {reason}")
     return found
+
+
+def installed(name: str) -> Metric:
+    """One metric of another package, without loading the others. LookupError: there is none."""
+    for point in entry_points(group=GROUP, name=name):
+        return _loaded(point)
+    raise LookupError(f"no installed package declares the metric {name!r}")
 
 
 def metrics_of(track: str) -> list[Metric]:

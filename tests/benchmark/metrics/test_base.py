@@ -3,14 +3,17 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from codecbench.benchmark.metrics.base import METRICS, SIGNALS, Metric, by_name, check, table_of
 from codecbench.datamodules.demo import Demo
 
@@ -129,12 +132,22 @@ def test_worker_processes_and_torchmetrics_know_a_metric_of_an_installed_package
     """
     heard = in_python(code, installed, tmp_path)
     assert heard.stdout.splitlines() == ["{'loudest': 3.0}", "3.0 16000 False"], heard.stderr
+    assert len(heard.stderr.splitlines()) == len(LEFT_OUT)  # said once, not by every process
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_what_is_built_in_can_be_used(metric):
     check(metric)
     assert set(metric.columns) <= set(metric.tracks)
+
+
+def test_the_metric_that_is_told_to_contributors_can_be_used():
+    text = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n# my_metrics\.py\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    check(names["PEAK_ERROR"])
+    assert names["peak_error"](torch.zeros(1, 3), torch.tensor([[1.0, -2.0, 0.0]])).tolist() == [2]
 
 
 def test_every_track_has_a_table_and_the_first_column_sorts_it():
