@@ -47,7 +47,7 @@ def _scores(same: list[Metric], at: Callable[[int | None], Signals], others: Map
     function = load(same[0].function)
     parameters = inspect.signature(function).parameters
     signals = at(None if "rate" in parameters else same[0].sample_rate)
-    offered = {name: signal[None] for name, signal in signals.items()} | others
+    offered = {**{name: signal[None] for name, signal in signals.items()}, **others}
     given = function(**{name: offered[name] for name in parameters if name in offered})
     return {name: float(score) for name, score in by_name(given, [metric.name for metric in same]).items()}
 
