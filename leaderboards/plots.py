@@ -37,7 +37,7 @@ def rate_score(records: Iterable[Record], path: Path | str, metric: str = "vstoi
     score = shown[0].scores[metric]
     unit = f" ({score.unit})" if score.unit else ""
     axis.set_ylabel(
-        f"{label_of(metric)}{unit}, 95 % interval, {'higher' if score.higher_is_better else 'lower'} is better"
+        f"{label_of(metric, shown)}{unit}, 95 % interval, {'higher' if score.higher_is_better else 'lower'} is better"
     )
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -52,12 +52,15 @@ class Record:
     training: dict[str, Any] = field(default_factory=dict)  # converged, steps, validation curve
     files: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    table: dict[str, Any] = field(default_factory=dict)  # columns (metrics), labels (of metrics)
     path: Path | None = field(default=None, compare=False)  # where it was read from; not written
 
 
 def write(record: Record, path: Path | str) -> None:
     """Write a record as strict JSON, atomically: keys sorted, NaN and infinity as null. RecordError if it cannot."""
     content = {f.name: getattr(record, f.name) for f in fields(record) if f.name != "path"}
+    if not record.table:  # of a record from before there was one
+        del content["table"]
     content["scores"] = {metric: score._asdict() for metric, score in record.scores.items()}
     text = json.dumps(_strict(content), sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False)
     write_whole(path, text + "\n")
@@ -102,6 +105,7 @@ def read(path: Path | str) -> Record:
         elif f.name in ("spec", "hash", "name", "track", "scores", "rate_kbps"):
             raise RecordError(f"{path}: the field {f.name!r} is missing; make the record anew")
     scores = {metric: _score(path, metric, score) for metric, score in known["scores"].items()}
+    _check_table(path, known.get("table", {}))
     return Record(**(known | {"scores": scores, "path": path}))
 
 
@@ -201,6 +205,13 @@ def _score(path: Path, metric: str, content: Any) -> Score:
         return Score(mean, low, high, int(score.n), int(score.failed), str(score.unit), bool(score.higher_is_better))
     except (TypeError, ValueError) as error:
         raise RecordError(f"{path}: the score {metric!r} is malformed; it needs {', '.join(Score._fields)}") from error
+
+
+def _check_table(path: Path, table: dict[str, Any]) -> None:
+    columns, labels = table.get("columns", []), table.get("labels", {})
+    texts = [*columns, *labels.values()] if isinstance(columns, list) and isinstance(labels, dict) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise RecordError(f"{path}: the field 'table' is malformed; it needs columns and labels")
 
 
 def _cell(value: Any) -> Any:

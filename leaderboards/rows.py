@@ -3,14 +3,14 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
 from .records import Record, Score
 from .statistics import across_seeds
 
-TRACKS = {  # the metrics a track shows; it is sorted by the first
+TRACKS = {  # the metrics a track shows where its records do not say it; it is sorted by the first
     "cochlear": ("vstoi", "dvstoi", "estoi"),
     "speech": ("estoi", "pesq_wb", "si_sdr"),
     "audio": ("nmr", "snr"),
@@ -37,6 +37,8 @@ class Row:
     parameters: float
     marks: tuple[str, ...]  # what to know before believing it
     spec: dict[str, Any]  # without the seed and the place of the data
+    columns: tuple[str, ...] = ()  # the metrics its table shows, the main one first
+    labels: dict[str, str] = field(default_factory=dict)  # of metrics that are not written like their name
 
 
 def rows(records: Iterable[Record]) -> list[Row]:
@@ -57,8 +59,8 @@ def name_of(spec: dict[str, Any], part: str) -> str:
 
 def metrics_of(same: Sequence[Row]) -> Sequence[str]:
     """The metrics that rows of one track show, the main one first."""
-    if same[0].track in TRACKS:
-        return TRACKS[same[0].track]
+    if columns := list(dict.fromkeys(metric for row in same for metric in row.columns)):
+        return columns
     return [metric for metric in same[0].scores if not metric.endswith("_uncoded")][:3] or ["score"]
 
 
@@ -90,7 +92,13 @@ def _row(records: Sequence[Record]) -> Row:
         parameters=_mean(record.complexity.get("parameters") for record in records),
         marks=tuple(_marks(records)),
         spec=_identity(first.spec),
+        columns=tuple(dict.fromkeys(metric for record in records for metric in _columns(record))),
+        labels={metric: text for record in records for metric, text in record.table.get("labels", {}).items()},
     )
+
+
+def _columns(record: Record) -> Sequence[str]:
+    return record.table.get("columns") or TRACKS.get(record.track, ())
 
 
 def _scores(records: Sequence[Record]) -> dict[str, Score]:

@@ -20,7 +20,7 @@ NAMES = 2  # columns of text, left-aligned; the rest are numbers
 LONGEST = 13  # characters of a name before it folds: frae-l5-h3-r4
 SPREAD = 100  # characters over which a table spreads where the terminal has them
 DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-OWN_LABELS = {"dvstoi": "dVSTOI", "two_f": "2f", "visqol": "ViSQOL", "visqol_audio": "ViSQOL-AUDIO"}
+LABELS = {"dvstoi": "dVSTOI", "two_f": "2f", "visqol": "ViSQOL", "visqol_audio": "ViSQOL-AUDIO"}  # of older records
 
 
 class Section(NamedTuple):
@@ -32,9 +32,10 @@ class Section(NamedTuple):
     notes: list[str]
 
 
-def label_of(metric: str) -> str:
-    """How a metric is written in tables and pictures: "VSTOI", "dVSTOI", "PESQ-WB"."""
-    return OWN_LABELS.get(metric, metric.upper().replace("_", "-"))
+def label_of(metric: str, shown: Iterable[Row] = ()) -> str:
+    """How a metric is written in tables and pictures, as the records of rows say: "VSTOI", "dVSTOI", "PESQ-WB"."""
+    said = next((row.labels[metric] for row in shown if metric in row.labels), None)
+    return said or LABELS.get(metric) or metric.upper().replace("_", "-")
 
 
 def sections(records: Iterable[Record], at: float | None = None) -> list[Section]:
@@ -150,7 +151,7 @@ def _notes(same: list[Row], main: str) -> list[str]:
     levels = [row.scores[f"{main}_uncoded"].mean for row in same if f"{main}_uncoded" in row.scores]
     if levels and not math.isnan(sum(levels)):
         low, high = _number(min(levels)), _number(max(levels))
-        notes.append(f"uncoded {label_of(main)}: {low if low == high else f'{low} to {high}'}")
+        notes.append(f"uncoded {label_of(main, same)}: {low if low == high else f'{low} to {high}'}")
     rates = [row.rate_kbps["measured"] for row in same if row.rate_kbps["measured"] > 0]
     if rates and max(rates) > SAME_RATE * min(rates):
         notes.append(f"measured rates differ ({min(rates):.2f} to {max(rates):.2f} kbit/s): compare rows of like rate")
@@ -162,8 +163,8 @@ def _notes(same: list[Row], main: str) -> list[str]:
 def _head(metric: str, same: list[Row]) -> str:
     score = next((row.scores[metric] for row in same if metric in row.scores), None)
     if score is None:
-        return label_of(metric)
-    return f"{label_of(metric)}\n{score.unit} {'↑' if score.higher_is_better else '↓'}".replace("\n ", "\n")
+        return label_of(metric, same)
+    return f"{label_of(metric, same)}\n{score.unit} {'↑' if score.higher_is_better else '↓'}".replace("\n ", "\n")
 
 
 def _score(score: Score | None, metric: str, interval: bool) -> str:

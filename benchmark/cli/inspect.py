@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ...leaderboards.errors import nearest
 from ..errors import UserError
-from ..metrics.base import METRICS
+from ..metrics.base import declared
 from ..specs.options import create, named, options_of, parser_of, resolve, stages_of, told_by
 from ..specs.recipes import recipes
 from ..specs.registry import Kind, found, lookup, origin, presets, registered_name
@@ -132,7 +132,7 @@ def _options_help(part: str, name: str, cls: type, preset: Mapping[str, Any]) ->
 
 def _table(topic: str) -> Table:
     if topic == "metrics":
-        lines = [(m.name, m.title, m.unit, "higher" if m.higher_is_better else "lower") for m in METRICS.values()]
+        lines = [(m.name, m.title, m.unit, "higher" if m.higher_is_better else "lower") for m in declared().values()]
         return _filled(topic, ("name", "metric", "unit", "better"), lines)
     if topic == "recipes":
         lines = [(name, _first_line(path.read_text(encoding="utf-8"))) for name, path in recipes().items()]

@@ -6,12 +6,14 @@
     stoi.update(decoded, reference)  # batches; torchmetrics' order: what is judged comes first
     stoi.compute(), stoi.count, stoi.failed
 
-The functions themselves, in which the reference comes first, say what each score is and where it is undefined. Signals
-must already have the class's `sample_rate`; PESQ and ViSQOL take the time of their libraries, item by item.
+Every declared metric of two signals has a class, made where it is asked for; `classes()` names them all. The functions
+themselves, in which the reference comes first, say what each score is and where it is undefined. Signals must already
+have the class's `sample_rate`; PESQ and ViSQOL take the time of their libraries, item by item.
 """
 
+import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -19,15 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
-from . import quality
-from .base import METRICS
-from .image import psnr, ssim
-from .intelligibility import stoi, vstoi
-from .noise_to_mask import noise_to_mask_ratio
-from .twof import two_f_model
-from .waveform import log_spectral_distance, mel_cepstral_distortion, mel_distance, peak_snr, segmental_snr, si_sdr, snr
-from .weighted_snr import weighted_snr
+from . import base
+from .intelligibility import vstoi
 
+SAMPLE_RATE = 16_000  # Hz, that a function is told which takes any
 Batch = Float[Tensor, "_ ..."]  # B N or B 3 H W
 Measure = Callable[[Tensor, Tensor], Tensor]  # reference, decoded -> one score per item
 
@@ -36,7 +33,7 @@ class ItemMean(Metric):
     """Mean score of the items that have one; abstract, a class names its metric and its function.
 
     Attributes:
-        unit, higher_is_better, sample_rate: of the metric, as in METRICS; sample_rate in Hz, None for any.
+        unit, higher_is_better, sample_rate: of the metric, as declared; sample_rate in Hz, None for any.
         count: items in the mean.
         failed: items without a score (NaN), which are not in the mean.
     """
@@ -50,9 +47,9 @@ class ItemMean(Metric):
     count: Tensor
     failed: Tensor
 
-    def __init_subclass__(cls, metric: str, measure: Measure, **others: Any) -> None:
+    def __init_subclass__(cls, metric: base.Metric, measure: Measure, **others: Any) -> None:
         super().__init_subclass__(**others)
-        _, cls.unit, cls.higher_is_better, cls.sample_rate, _ = METRICS[metric]
+        cls.unit, cls.higher_is_better, cls.sample_rate = metric.unit, metric.higher_is_better, metric.sample_rate
         cls.measure = staticmethod(measure)
 
     def __init__(self, **options: Any) -> None:
@@ -80,25 +77,7 @@ class ItemMean(Metric):
         return self.total / self.count
 
 
-def by_item(score: Callable[..., float]) -> Measure:
-    """A function of two batches, of one of two NumPy signals."""
-
-    def measure(reference: Tensor, decoded: Tensor) -> Tensor:
-        pairs = zip(reference.detach().cpu().numpy(), decoded.detach().cpu().numpy(), strict=True)
-        return reference.new_tensor([score(*pair) for pair in pairs])
-
-    return measure
-
-
-class STOI(ItemMean, metric="stoi", measure=partial(stoi, rate=16_000)):
-    """Mean short-time objective intelligibility."""
-
-
-class ESTOI(ItemMean, metric="estoi", measure=partial(stoi, rate=16_000, extended=True)):
-    """Mean extended STOI."""
-
-
-class VSTOI(ItemMean, metric="vstoi", measure=lambda clean, pattern: vstoi(pattern, clean)):
+class VSTOI(ItemMean, metric=base.METRICS["vstoi"], measure=lambda clean, pattern: vstoi(pattern, clean)):
     """Mean STOI of vocoded stimulation patterns "B 22 T" against clean speech "B N"."""
 
     def fit(self, preds: Batch, target: Batch) -> bool:
@@ -106,61 +85,53 @@ class VSTOI(ItemMean, metric="vstoi", measure=lambda clean, pattern: vstoi(patte
         return preds.ndim == 3 and target.ndim == 2 and len(preds) == len(target)
 
 
-class PESQ(ItemMean, metric="pesq_wb", measure=by_item(quality.pesq_wb)):
-    """Mean wideband PESQ."""
+def classes() -> dict[str, type[ItemMean]]:
+    """Every class by its name."""
+    found: dict[str, type[ItemMean]] = {"VSTOI": VSTOI}
+    for metric in base.declared().values():
+        if _of_two_signals(metric):
+            found.setdefault(_class_name(metric), _made(metric))
+    return found
 
 
-class ViSQOL(ItemMean, metric="visqol", measure=by_item(quality.visqol_speech)):
-    """Mean ViSQOL in speech mode."""
+def __getattr__(name: str) -> type[ItemMean]:
+    if name.startswith("_") or name not in (found := classes()):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found[name]
 
 
-class ViSQOLAudio(ItemMean, metric="visqol_audio", measure=by_item(quality.visqol_audio)):
-    """Mean ViSQOL in audio mode."""
+def _class_name(metric: base.Metric) -> str:
+    return metric.class_name or "".join(map(str.capitalize, metric.name.split("_")))
 
 
-class TwoFModel(ItemMean, metric="two_f", measure=partial(two_f_model, rate=48_000)):
-    """Mean MUSHRA score by the 2f-model."""
+def _of_two_signals(metric: base.Metric) -> bool:
+    """Whether the function can be handed a reference and a decoded signal, and nothing else that items have."""
+    taken = inspect.signature(base.load(metric.function)).parameters
+    return {"reference", "decoded"} <= taken.keys() and not {"clean", "pattern", "decoded_pattern"} & taken.keys()
 
 
-class SNR(ItemMean, metric="snr", measure=snr):
-    """Mean signal-to-noise ratio."""
+@cache
+def _made(metric: base.Metric) -> type[ItemMean]:
+    function = base.load(metric.function)
+    about = (inspect.getdoc(function) or "").partition("\n")[0]
+    space = {"__doc__": f"Mean over items of: {metric.title}. {about}".strip(), "__module__": __name__}
+    return type(_class_name(metric), (ItemMean,), space, metric=metric, measure=_measure_of(metric, function))
 
 
-class SISDR(ItemMean, metric="si_sdr", measure=si_sdr):
-    """Mean scale-invariant signal-to-distortion ratio."""
+def _measure_of(metric: base.Metric, function: Callable[..., Any]) -> Measure:
+    """One score per item of two batches."""
+    if metric.apart:
+        return _by_item(function)
+    told = {"rate": metric.sample_rate or SAMPLE_RATE} if "rate" in inspect.signature(function).parameters else {}
+    same = [m.name for m in base.declared().values() if m.function == metric.function]
+    return lambda reference, decoded: base.by_name(function(reference, decoded, **told), same)[metric.name]
 
 
-class SegmentalSNR(ItemMean, metric="segmental_snr", measure=segmental_snr):
-    """Mean segmental SNR."""
+def _by_item(score: Callable[..., float]) -> Measure:
+    """A function of two batches, of one of two NumPy signals."""
 
+    def measure(reference: Tensor, decoded: Tensor) -> Tensor:
+        pairs = zip(reference.detach().cpu().numpy(), decoded.detach().cpu().numpy(), strict=True)
+        return reference.new_tensor([score(*pair) for pair in pairs])
 
-class PeakSNR(ItemMean, metric="peak_snr", measure=peak_snr):
-    """Mean peak SNR of waveforms."""
-
-
-class WeightedSNR(ItemMean, metric="weighted_snr", measure=weighted_snr):
-    """Mean perceptually weighted SNR."""
-
-
-class NoiseToMaskRatio(ItemMean, metric="nmr", measure=partial(noise_to_mask_ratio, rate=16_000)):
-    """Mean noise-to-mask ratio of signals at 16 kHz."""
-
-
-class LogSpectralDistance(ItemMean, metric="log_spectral_distance", measure=log_spectral_distance):
-    """Mean log-spectral distance."""
-
-
-class MelDistance(ItemMean, metric="mel_distance", measure=mel_distance):
-    """Mean mel distance."""
-
-
-class MelCepstralDistortion(ItemMean, metric="mel_cepstral_distortion", measure=mel_cepstral_distortion):
-    """Mean mel-cepstral distortion."""
-
-
-class SSIM(ItemMean, metric="ssim", measure=ssim):
-    """Mean structural similarity of images."""
-
-
-class PSNR(ItemMean, metric="psnr", measure=psnr):
-    """Mean peak SNR of images."""
+    return measure

@@ -11,6 +11,7 @@ model, so wav2vec_small.pt is not needed) lies in the folder that the variable C
 import os
 import pickle
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -66,6 +67,11 @@ def load_nomad(folder: str | Path | None = None, size: Size = Size()) -> Nomad: 
     return model.float().eval().requires_grad_(False)
 
 
+@cache
+def _usual() -> Nomad:
+    return load_nomad()
+
+
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; {REMEDY}")
@@ -88,11 +94,13 @@ def _plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def nomad(reference: Waveforms, decoded: Waveforms, model: Nomad) -> Scores:
+def nomad(reference: Waveforms, decoded: Waveforms, model: Nomad | None = None) -> Scores:
     """Euclidean distance of the embeddings of each item's two signals at 16 kHz, 0 ... 2, lower is better.
 
-    NaN below 400 samples; else NaN and ValueError as for the measures of waveform.py.
+    Without a model by the weights that CODECBENCH_NOMAD names. NaN below 400 samples; else NaN and ValueError as for
+    the measures of waveform.py.
     """
+    model = _usual() if model is None else model
 
     @torch.no_grad()
     def distance(x: Tensor, y: Tensor) -> Tensor:

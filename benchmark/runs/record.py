@@ -12,7 +12,7 @@ import torch
 from ...leaderboards import records
 from ...leaderboards.records import Record, Score
 from ...leaderboards.statistics import bootstrap_mean
-from ..metrics.base import METRICS, RESAMPLER
+from ..metrics.base import RESAMPLER, declared, table_of
 from ..metrics.quality import VISQOL_MODEL
 from ..specs.spec import Spec, statistics_version
 from ..tracks.base import Scorer
@@ -42,6 +42,7 @@ def make_record(
         scores=scores_of(evaluation.rows),
         rate_kbps=dict(rates),
         notes=[*scorer.notes, *notes],
+        table=table_of(scorer.name),
         **{"environment": environment(), **further},
     )
 
@@ -58,11 +59,11 @@ def read_record(folder: Path) -> Record:
 
 def scores_of(rows: list[dict[str, Any]]) -> dict[str, Score]:
     """Mean and interval of every metric over the items; those that are NaN are counted."""
-    found = {}
-    for name in [name for name in METRICS if name in rows[0]]:
+    found, metrics = {}, declared()
+    for name in [name for name in metrics if name in rows[0]]:
         values = np.array([row[name] for row in rows], dtype=np.float64)
         failed = int(np.isnan(values).sum())
-        metric = METRICS[name]
+        metric = metrics[name]
         interval = bootstrap_mean(values)
         found[name] = Score(*interval, len(values) - failed, failed, metric.unit, metric.higher_is_better)
     return found

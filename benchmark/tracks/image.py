@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...datamodules.base import Arrays, Split
-from ..metrics.image import psnr, ssim
+from ..metrics.scoring.items import score_item
 from ..metrics.scoring.pool import Pending, Submit
 from .base import Scorer, TestItem, Track
 
@@ -35,9 +35,7 @@ class ImageScorer(Scorer):
     notes = ("kbit/s reads as bit per pixel: a second stands for 1,000 pixels, in latency and complexity too",)
 
     def score(self, item: TestItem, decoded: Tensor, submit: Submit) -> Pending:
-        pair = item.signal[None], decoded[None]
-        scores = {"ssim": float(ssim(*pair)), "psnr": float(psnr(*pair))}
-        return lambda: scores
+        return score_item(self.name, {"reference": item.signal, "decoded": decoded}, submit)
 
     def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
         """One picture: the image on the left, what became of it on the right."""

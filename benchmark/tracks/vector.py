@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...datamodules.base import Arrays, Split
+from ..metrics.scoring.items import score_item
 from ..metrics.scoring.pool import Pending, Submit
 from .base import Scorer, TestItem, Track
 
@@ -30,8 +31,7 @@ class VectorScorer(Scorer):
     notes = ("kbit/s reads as bit per vector: a second stands for 1,000 vectors, in complexity too",)
 
     def score(self, item: TestItem, decoded: Tensor, submit: Submit) -> Pending:
-        error = float((item.signal.double() - decoded.double()).square().mean())
-        return lambda: {"mse": error}
+        return score_item(self.name, {"reference": item.signal, "decoded": decoded}, submit)
 
     def show(self, item: TestItem, decoded: Tensor, folder: Path) -> None:
         """A picture of the first two numbers of each vector, and of what they were decoded to."""

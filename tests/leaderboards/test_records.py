@@ -63,6 +63,22 @@ def test_the_file_is_strict_json_with_sorted_keys(tmp_path):
     assert math.isnan(read(tmp_path / "record.json").scores["vstoi"].low)
 
 
+def test_a_record_says_what_its_table_shows_and_older_ones_stay_as_they_are(tmp_path):
+    table = {"columns": ["vstoi", "clarity"], "labels": {"clarity": "Clarity"}}
+    write(a_record(table=table), tmp_path / "new.json")
+    assert read(tmp_path / "new.json").table == table
+    write(a_record(), tmp_path / "old.json")
+    assert "table" not in json.loads((tmp_path / "old.json").read_text(encoding="utf-8"))
+    assert read(tmp_path / "old.json").table == {}
+
+
+@pytest.mark.parametrize("table", [{"columns": "a"}, {"columns": [["a"]]}, {"labels": []}, {"labels": {"a": 1}}])
+def test_a_table_that_cannot_be_drawn_is_refused(table, tmp_path):
+    write(a_record(table=table), tmp_path / "record.json")
+    with pytest.raises(RecordError, match="the field 'table' is malformed"):
+        read(tmp_path / "record.json")
+
+
 def test_the_place_of_a_record_is_not_part_of_it(tmp_path):
     write(a_record(path=Path("/somewhere/secret")), tmp_path / "record.json")
     assert "secret" not in (tmp_path / "record.json").read_text(encoding="utf-8")

@@ -75,6 +75,25 @@ def test_headers_have_units_and_directions():
     assert "VSTOI ↑ [95 %] | dVSTOI ↑ | ESTOI ↑" in markdown_table([a_record()])
 
 
+def test_columns_and_labels_are_those_that_records_bring():
+    score = {"estoi": a_score(0.5), "clarity": a_score(0.25, unit="dB", higher_is_better=False)}
+    table = {"columns": ["estoi", "clarity"], "labels": {"clarity": "Clarity"}}
+    new, old = a_record("new", track="speech", scores=score, table=table), a_record("old", track="speech")
+    assert "ESTOI ↑ [95 %] | Clarity dB ↓ | kbit/s" in markdown_table([new])
+    assert "ESTOI ↑ [95 %] | PESQ-WB | SI-SDR | kbit/s" in markdown_table([old])
+    both = markdown_table([old, new]).splitlines()
+    assert "ESTOI ↑ [95 %] | PESQ-WB | SI-SDR | Clarity dB ↓ | kbit/s" in " ".join(both[2].split())
+    assert first_column("\n".join(both)) == ["old", "new"] and " 0.250 |" in both[5]
+
+
+def test_a_picture_is_labelled_as_the_records_say(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_ylabel", lambda axis, text: said.append(text))
+    record = a_record(scores={"clarity": a_score(0.5)}, table={"labels": {"clarity": "Clarity"}})
+    rate_score([record], tmp_path / "a.png", "clarity")
+    assert said == ["Clarity, 95 % interval, higher is better"]
+
+
 @pytest.mark.parametrize("width", [100, 120])
 def test_the_terminal_says_the_same_in_100_columns(width):
     records = [a_record("nsvq", 0.72), a_record("ema_vq", 0.70, codec="frae-l5-h3-r4", training={"converged": False})]

@@ -4,26 +4,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ....datamodules.cochlear.ace import SAMPLE_RATE, AceConfig
+from ....datamodules.cochlear.ace import SAMPLE_RATE, AceConfig, ace
 from ....datamodules.cochlear.vocoder import vocode
-from ..intelligibility import Reference
+from ..intelligibility import Reference, Waveforms, vstoi
+from .items import score_item
 from .pool import Pending, Submit
 
 Pattern = Float[Tensor, "22 _"]  # T frames, negative where a band is not stimulated; other lengths of a pair give NaN
 
 
-def band_selection_error(reference: Pattern, decoded: Pattern) -> float:
+def band_selection_error(pattern: Pattern, decoded_pattern: Pattern) -> float:
     """Share of the bands of all frames that are stimulated in one of the two patterns only; NaN if not finite."""
-    if reference.shape != decoded.shape or not (reference.isfinite().all() and decoded.isfinite().all()):
+    if pattern.shape != decoded_pattern.shape or not (pattern.isfinite().all() and decoded_pattern.isfinite().all()):
         return float("nan")
-    return float(((reference >= 0) != (decoded >= 0)).double().mean())
+    return float(((pattern >= 0) != (decoded_pattern >= 0)).double().mean())
 
 
-def pattern_rmse(reference: Pattern, decoded: Pattern) -> float:
-    """Root mean square error over the bands stimulated in the reference, 1 being the dynamic range; NaN if none is."""
-    if reference.shape != decoded.shape:
+def pattern_rmse(pattern: Pattern, decoded_pattern: Pattern) -> float:
+    """Root mean square error over the bands stimulated in `pattern`, 1 being the dynamic range; NaN if none is."""
+    if pattern.shape != decoded_pattern.shape:
         return float("nan")
-    error = (decoded - reference)[reference >= 0]
+    error = (decoded_pattern - pattern)[pattern >= 0]
     return float(error.double().square().mean().sqrt())
 
 
@@ -32,43 +33,44 @@ def active_bands(pattern: Pattern) -> float:
     return float((pattern >= 0).sum(0).double().mean()) if bool(pattern.isfinite().all()) else float("nan")
 
 
+def bands_stimulated(pattern: Pattern, decoded_pattern: Pattern) -> dict[str, float]:
+    """active_bands() of both patterns."""
+    return {"active_bands": active_bands(decoded_pattern), "active_bands_uncoded": active_bands(pattern)}
+
+
+def intelligibility(reference: Waveforms, decoded: Waveforms, clean: Waveforms | None = None) -> dict[str, Tensor]:
+    """VSTOI of the vocoded decoded and uncoded patterns "1 N" against clean speech, their difference, and VESTOI.
+
+    Without `clean` both signals are speech at 16 kHz, "B N": their patterns are those of the ACE front end, in float32,
+    and VESTOI is left out.
+    """
+    if clean is None:
+        config = AceConfig()
+        patterns = [ace(speech.float(), config) for speech in (decoded, reference)]
+        coded, uncoded = (vstoi(pattern, reference.float(), config) for pattern in patterns)
+        extended = {}
+    else:
+        (coded, uncoded), (vestoi, _) = Reference(clean.double(), SAMPLE_RATE).pair(torch.cat([decoded, reference]))
+        extended = {"vestoi": vestoi}
+    return {"vstoi": coded, "vstoi_uncoded": uncoded, "dvstoi": coded.double() - uncoded.double()} | extended
+
+
 def score_stimulation(
     clean: Float[Tensor, " N"], pattern: Pattern, decoded: Pattern, config: AceConfig, submit: Submit
 ) -> Pending:
     """Begin to score a decoded pattern, given the uncoded one and the clean signal at 16 kHz that it came from.
 
-    What is returned waits for what `submit` computes, and gives every metric.
-
-    vstoi, vestoi: the vocoded decoded pattern against the clean signal; stoi, estoi, pesq_wb, visqol: against the
+    What is returned waits for what `submit` computes, and gives every metric of the track. Audio is compared with the
     vocoded uncoded pattern, with one gain for both that brings the latter to a peak of 1 (ViSQOL depends on level).
     """
     clean, pattern, decoded = clean.detach().cpu(), pattern.detach().cpu(), decoded.detach().cpu()
     clean = clean if len(clean) else torch.full((1,), torch.nan)
     uncoded, coded = (_audible(each, len(clean), config) for each in (pattern, decoded))
     gain = 1 / uncoded.abs().max()
-    uncoded, coded = uncoded * gain, coded * gain
-    waiting = submit(("pesq_wb", "visqol"), uncoded, coded)
-    (vstoi, vstoi_uncoded), (vestoi, _) = _intelligibility(clean, coded, uncoded)
-    (stoi,), (estoi,) = _intelligibility(uncoded, coded)
-    own = {
-        "vstoi": vstoi,
-        "vstoi_uncoded": vstoi_uncoded,
-        "dvstoi": vstoi - vstoi_uncoded,
-        "vestoi": vestoi,
-        "stoi": stoi,
-        "estoi": estoi,
-        "band_selection_error": band_selection_error(pattern, decoded),
-        "pattern_rmse": pattern_rmse(pattern, decoded),
-        "active_bands": active_bands(decoded),
-        "active_bands_uncoded": active_bands(pattern),
-    }
-    return lambda: own | waiting.result()
-
-
-def _intelligibility(reference: Tensor, *decoded: Tensor) -> list[list[float]]:
-    """STOI, then ESTOI, of every decoded signal in float64."""
-    scores = Reference(reference[None].double(), SAMPLE_RATE).pair(torch.stack(decoded).double())
-    return [score.tolist() for score in scores]
+    sounds = {"reference": uncoded * gain, "decoded": coded * gain, "clean": clean}
+    doubles = {name: sound.double() for name, sound in sounds.items()}
+    patterns = {"pattern": pattern, "decoded_pattern": decoded}
+    return score_item("cochlear", doubles, submit, SAMPLE_RATE, patterns)
 
 
 def _audible(pattern: Pattern, samples: int, config: AceConfig) -> Tensor:

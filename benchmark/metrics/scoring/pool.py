@@ -23,22 +23,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...errors import UserError
-from ..quality import pesq_wb, visqol_audio, visqol_speech
+from ..base import METRICS, declared, installed, load
+from ..quality import score_or_nan
+
+SAMPLE_RATE = 16_000  # Hz, of speech
 
 
-def _stoi(reference: ArrayLike, decoded: ArrayLike, extended: bool = False) -> float:
-    from ..audio import stoi
+def stoi(reference: ArrayLike, decoded: ArrayLike, rate: int = SAMPLE_RATE, extended: bool = False) -> float:
+    """STOI or extended STOI of one decoded signal in float64; NaN where undefined, 0 where it is silent."""
+    return score_or_nan(partial(_stoi, rate=rate, extended=extended), reference, decoded, floor=0.0)
 
-    return stoi(reference, decoded, extended=extended)
+
+def _stoi(reference: NDArray[np.float64], decoded: NDArray[np.float64], rate: int, extended: bool) -> float:
+    import torch
+
+    from .. import intelligibility
+
+    first, second = torch.from_numpy(np.stack([reference, decoded]))[:, None]
+    return float(intelligibility.stoi(first, second, rate, extended))
 
 
-MEASURES: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
-    "stoi": _stoi,
-    "estoi": partial(_stoi, extended=True),
-    "pesq_wb": pesq_wb,
-    "visqol": visqol_speech,
-    "visqol_audio": visqol_audio,
-}
+MEASURES: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"stoi": stoi, "estoi": partial(stoi, extended=True)}
+MEASURES |= {metric.name: load(metric.function) for metric in METRICS.values() if metric.apart}
 USUAL = ("pesq_wb", "visqol")  # made ready while nothing is there to be scored
 MOST = 8  # processes by default
 WORTH = 8  # items for which a process is worth its start
@@ -296,6 +302,8 @@ def _reply(stream: Any, score: float | str | None) -> None:
 
 def _measured(name: str, reference: NDArray[Any], decoded: NDArray[Any]) -> float | str:
     try:
+        if name not in MEASURES:
+            MEASURES[name] = load(installed(name).function)
         return MEASURES[name](reference, decoded)
     except Exception as error:  # a library is missing: what signals bring about is NaN
         return f"{name} cannot be computed: {type(error).__name__}: {error}"
@@ -303,6 +311,8 @@ def _measured(name: str, reference: NDArray[Any], decoded: NDArray[Any]) -> floa
 
 def _known(metrics: Sequence[str]) -> tuple[str, ...]:
     for name in metrics:
+        if name not in MEASURES and name in declared() and declared()[name].apart:  # of another package
+            MEASURES[name] = load(declared()[name].function)
         if name not in MEASURES:
             raise UserError(f"no metric {name!r} of audio; there are: {', '.join(MEASURES)}")
     return tuple(metrics)

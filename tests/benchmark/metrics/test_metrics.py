@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from codecbench.benchmark.metrics.audio import stoi
 from codecbench.benchmark.metrics.base import METRICS
 from codecbench.benchmark.metrics.codes import (
     codebook_use,
@@ -22,7 +21,7 @@ from codecbench.benchmark.metrics.scoring.patterns import (
     pattern_rmse,
     score_stimulation,
 )
-from codecbench.benchmark.metrics.scoring.pool import ScorePool
+from codecbench.benchmark.metrics.scoring.pool import ScorePool, stoi
 from codecbench.datamodules.cochlear.ace import UNSELECTED, AceConfig, ace
 from codecbench.datamodules.cochlear.vocoder import vocode
 

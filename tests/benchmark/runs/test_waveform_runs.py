@@ -1,5 +1,6 @@
 """Waveform codecs through the whole runner, in miniature: losses by name, discriminators, interruption, records."""
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -7,18 +8,23 @@ from typing import Any, ClassVar, final
 import pytest
 import soundfile
 import torch
+from codecbench.benchmark.cli.inspect import tables
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.losses.adversary import SHORTEST, Adversary
-from codecbench.benchmark.metrics.base import METRICS
+from codecbench.benchmark.metrics import modules
+from codecbench.benchmark.metrics.base import METRICS, Metric, declared
 from codecbench.benchmark.runs.run import run
 from codecbench.benchmark.studies.controls import controls
 from codecbench.codecs.base import Codec, Coded
 from codecbench.codecs.checks import run_checks
 from codecbench.datamodules.demo import Demo
+from codecbench.leaderboards import records
+from codecbench.leaderboards.tables import markdown_table
 from codecbench.quantizers.base import Maker, Quantizer
 from codecbench.quantizers.fem import FEM
 from codecbench.quantizers.identity import Identity
 from codecbench.quantizers.nsvq import NSVQ
+from rich.console import Console
 from torch import Tensor, nn
 
 STRIDE = 320
@@ -97,6 +103,27 @@ def test_a_waveform_run_leaves_scores_bitstreams_and_things_to_hear(speech: Path
     assert len(list(examples.glob("*.png"))) == 2
     assert record.rate_kbps["measured"] > 0.25 and record.complexity["latency_s"] == pytest.approx(319 / 16000)
     assert not any("vocoded" in note for note in record.notes)
+
+
+def test_a_metric_added_in_one_place_is_everywhere(speech: Path, tmp_path: Path, monkeypatch) -> None:
+    def peak_error(reference: Tensor, decoded: Tensor) -> Tensor:
+        return (decoded - reference).abs().amax(1)
+
+    title = "Largest error of a sample"
+    metric = Metric("peak_error", "", False, 16_000, title, peak_error, ("speech",), ("speech",), "PeakE")
+    monkeypatch.setitem(declared(), "peak_error", metric)
+    record = once(speech, tmp_path)
+    folder = tmp_path / record.name
+    errors = [row["peak_error"] for row in records.read_items(folder / "items.csv")]
+    assert record.scores["peak_error"].mean == pytest.approx(sum(errors) / 2) and min(errors) > 0
+    assert "| PeakE ↓ |" in markdown_table([records.read(folder / "record.json")])
+    console = Console(file=io.StringIO(), width=200)
+    console.print(*tables("metrics"))
+    assert title in console.file.getvalue()  # type: ignore[attr-defined]
+    mean = modules.PeakError()
+    mean.update(torch.ones(2, 8), torch.zeros(2, 8))
+    assert mean.compute() == 1 and mean.sample_rate == 16_000 and not mean.higher_is_better
+    assert "Largest error" in (mean.__doc__ or "")
 
 
 def test_a_learned_rate_is_met_on_waveforms_too(speech: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from codecbench.benchmark.errors import UserError
+from codecbench.benchmark.metrics.scoring.pool import ScorePool
 from codecbench.benchmark.runs.run import run
 from codecbench.benchmark.tracks.vector import VectorTrack
 from codecbench.codecs.none import Bare
@@ -85,7 +86,7 @@ def test_the_track_hands_out_the_corpus_and_no_other_points() -> None:
         tuple(point) in known for point in batch.transpose(1, 2).flatten(0, 1).tolist()
     )
     assert torch.equal(batch, track.training_batch(3, 7, np.random.default_rng(0)))
-    assert track.scorer.score(items[0], items[0].signal + 0.5, None)() == {"mse": pytest.approx(0.25)}  # type: ignore[arg-type]
+    assert track.scorer.score(items[0], items[0].signal + 0.5, ScorePool(1).submit)() == {"mse": pytest.approx(0.25)}
 
 
 @pytest.mark.slow
