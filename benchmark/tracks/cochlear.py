@@ -13,7 +13,8 @@ from ...datamodules.base import FRAME_SECONDS, SAMPLE_RATE, Item, Recordings, Sp
 from ...datamodules.cochlear.ace import BANDS, AceConfig, ace
 from ...datamodules.cochlear.patterns import PatternSet, cached_patterns
 from ...datamodules.cochlear.vocoder import vocode
-from ...datamodules.parts.waveforms import WaveformSet, cached_references
+from ...datamodules.parts.references import cached_references
+from ...datamodules.parts.waveforms import WaveformSet
 from ..losses.stacked_vstoi import StackedVSTOI
 from ..losses.stimulation import band_selection_loss
 from ..metrics.intelligibility import vstoi

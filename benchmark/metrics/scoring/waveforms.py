@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ....datamodules.base import resample
 from ....datamodules.cochlear.ace import AceConfig, ace
+from ....datamodules.parts.sound import resample
 from ..intelligibility import Reference, vstoi
 from ..noise_to_mask import noise_to_mask_ratio
 from ..nomad import Nomad, load_nomad, nomad, offered
