@@ -8,10 +8,10 @@ A corpus is a LightningDataModule too: Trainer.fit(module, corpus). What its loa
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Self, final
+from typing import ClassVar, TypeVar, final
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from .parts.waveforms import WaveformSet, cached_waveforms
 CHECKS = 1  # raise it when load() refuses other files
 
 log = logging.getLogger(__name__)
+Some = TypeVar("Some", bound="Corpus")
 
 
 class Corpus(LightningDataModule, ABC):
@@ -76,7 +77,7 @@ class Corpus(LightningDataModule, ABC):
         """The whole test split in its order."""
 
     @final
-    def batches(self, batch_size: int = 16, crop_seconds: float = 1.0, seed: int = 0, workers: int = 0) -> Self:
+    def batches(self: Some, batch_size: int = 16, crop_seconds: float = 1.0, seed: int = 0, workers: int = 0) -> Some:
         """Set what the loaders of a Trainer give; returns the corpus itself. The benchmark's own trainings have theirs.
 
         `crop_seconds` is the length of the crops of recordings, `workers` the number of processes that load, which
@@ -159,7 +160,7 @@ class Recordings(Corpus):
         waveforms = cached_waveforms(self, "test")
         return fixed_loader(partial(_whole, waveforms), len(waveforms), self.workers)
 
-    def _crops(self, split: Split) -> tuple[partial[Tensor], int]:
+    def _crops(self, split: Split) -> tuple[Callable[[int], Tensor], int]:
         """Batch number n, and how many last as long as the split."""
         waveforms, length = cached_waveforms(self, split), max(1, round(self.crop_seconds * self.sample_rate))
         count = max(1, round(waveforms.lengths.sum() / (self.batch_size * length)))

@@ -6,13 +6,13 @@ What they learn from it takes from the forwards in training, so that nothing is 
 module: it calls its quantizers as modules, `quantized = self.quantizer(latents)`, and adds `quantized.loss` to its own.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from .base import Codes, Latents, Quantized, Quantizer
@@ -69,9 +69,10 @@ class QuantizerCallback(Callback):
         for name, watched in self._watched.items():
             watched.update((done - self.warmup) / (1 - self.warmup))
             if watched.missed():
-                rank_zero_warn(
+                warnings.warn(
                     f"QuantizerCallback saw no forward of {name!r} in training: call a quantizer as a module; where it "
-                    "is called by step(), call its fit(), update() and fit_tables() yourself"
+                    "is called by step(), call its fit(), update() and fit_tables() yourself",
+                    stacklevel=2,
                 )
             if done >= 1:
                 watched.fit_tables()
@@ -172,10 +173,11 @@ def share_done(trainer: Trainer) -> float:
 
     ValueError: neither is limited.
     """
-    batches, epochs = trainer.fit_loop.epoch_loop.batch_progress.total.processed, trainer.max_epochs or -1
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+    epochs = trainer.max_epochs or -1
     shares = [trainer.global_step / trainer.max_steps] if trainer.max_steps > 0 else []
     if epochs > 0 and trainer.num_training_batches != float("inf"):
-        shares.append(batches / (epochs * trainer.num_training_batches))
+        shares.append(progress.processed / (epochs * trainer.num_training_batches))
     if not shares:
         raise ValueError("QuantizerCallback has to know how long a training is; pass the Trainer max_steps, max_epochs")
     return min(1.0, max(shares))
