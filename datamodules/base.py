@@ -1,137 +1,50 @@
 """The contract of a corpus: three splits of recordings (speech, music) or of arrays (images, vectors).
 
-file -> read_audio -> mono -> DC removed -> sample_rate (soxr HQ) -> levelled -> float32 "N"
+file -> read_audio -> mono -> DC removed -> sample_rate (soxr HQ) -> levelled -> float32 "N", see parts/sound.py
 
-Level rule of speech: 0 dBFS is an RMS of 1.0 (a full-scale sine has -3.01 dBFS). The waveform is cut into 20 ms frames
-without overlap, what is left at the end counts for nothing; the level is the RMS over all samples of the active frames,
-those within 40 dB of the loudest frame. It is brought to -25 dBFS; nothing is clipped: peaks may exceed 1.0.
-Music (level None) stays as it was mastered; only what exceeds 1.0 once resampled is scaled down until its peak is 1.0.
+A corpus is a LightningDataModule too: Trainer.fit(module, corpus). What its loaders give is in docs/lightning.md.
 """
 
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, final, get_args
+from typing import ClassVar, TypeVar, final
 
 import numpy as np
-import soundfile
-import soxr
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from .errors import DataError
+from .parts.batches import fixed_loader, training_loader
+from .parts.items import SPLITS, Item, Kind, Split, content_hash, shown
+from .parts.items import root_folder as root_folder
 from .parts.memory import FileMemory
+from .parts.sound import CLIPPED_SHARE, LEVEL, SAMPLE_RATE, clipped_share, condition, read_audio
+from .parts.sound import FRAME_SECONDS as FRAME_SECONDS
+from .parts.sound import RATES as RATES
+from .parts.sound import SHORTEST_SECONDS as SHORTEST_SECONDS
+from .parts.sound import SILENCE as SILENCE
+from .parts.sound import active_level as active_level
+from .parts.sound import read_channels as read_channels
+from .parts.sound import resample as resample
+from .parts.waveforms import WaveformSet, cached_waveforms
 
-SAMPLE_RATE = 16_000  # Hz, of speech
-LEVEL = -25.0  # dBFS over active frames
-FRAME_SECONDS = 0.02
-ACTIVE_RANGE = 40.0  # dB below the loudest frame
-SILENCE = -80.0  # dBFS; a 16-bit file in which only the last bit flickers stays below -90
-SHORTEST_SECONDS = 0.5
-RATES = (4_000, 768_000)  # Hz; anything else is a damaged header
-LONGEST = 1 << 33  # samples; a header without a length claims more
-FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-3  # clipped: more than this share of the samples lies beyond this magnitude
 CHECKS = 1  # raise it when load() refuses other files
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-Kind = Literal["speech", "music", "image", "vector"]
-
 log = logging.getLogger(__name__)
+Some = TypeVar("Some", bound="Corpus")
 
 
-class Item(NamedTuple):
-    """One recording."""
-
-    name: str  # unique in the corpus, safe as a file name
-    path: Path
-    speaker: str
-
-
-def shown(path: Path) -> str:
-    """The path in one printable line, whatever its name holds."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
-def root_folder(root: str) -> Path:
-    """The path a user gave as --data.root, ~ expanded; DataError where ~NAME is nobody."""
-    try:
-        return Path(root).expanduser()
-    except RuntimeError:
-        raise DataError(f"{root}: there is no such home folder; write the path in full") from None
-
-
-def read_audio(path: Path) -> tuple[np.ndarray, int]:
-    """Waveform (float32 [N], mean of the channels) and sample rate in Hz; DataError where there is none to be had."""
-    samples, rate = read_channels(path)
-    return samples.mean(axis=1, dtype=np.float64).astype(np.float32), rate
-
-
-def read_channels(path: Path) -> tuple[np.ndarray, int]:
-    """Samples (float32 [N, channels]) and sample rate in Hz; DataError where there are none to be had."""
-    try:
-        if not path.is_file():  # also keeps open() from waiting on a named pipe
-            raise DataError(f"{shown(path)}: no such file")
-        with path.open("rb") as stream, soundfile.SoundFile(stream) as file:
-            length, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True) if length < LONGEST else np.zeros((0, 1))
-    except soundfile.LibsndfileError as error:
-        raise DataError(f"{shown(path)}: not readable as audio ({error.error_string.strip('. ')})") from None
-    except OSError as error:
-        raise DataError(f"{shown(path)}: cannot be opened ({error.strerror or error})") from None
-    if length >= LONGEST:
-        raise DataError(f"{shown(path)}: its header does not say how long it is; encode it again")
-    if not length:
-        raise DataError(f"{shown(path)}: holds no samples")
-    if len(samples) < length:
-        raise DataError(f"{shown(path)}: cut short, {len(samples)} of {length} samples are there")
-    if not np.isfinite(samples).all():
-        raise DataError(f"{shown(path)}: holds NaN or infinite samples")
-    return samples, rate
-
-
-def active_level(waveform: np.ndarray, rate: int) -> float:
-    """Level of a waveform [N] of at least 20 ms by the level rule above, in dBFS; -inf for zeros."""
-    length = round(FRAME_SECONDS * rate)
-    frames = waveform[: len(waveform) // length * length].reshape(-1, length)
-    powers = np.square(frames, dtype=np.float64).mean(axis=1)
-    if not powers.max():
-        return float("-inf")
-    return float(10 * np.log10(powers[powers >= powers.max() * 10 ** (-ACTIVE_RANGE / 10)].mean()))
-
-
-def condition(
-    waveform: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE, target: float | None = LEVEL
-) -> np.ndarray:
-    """Waveform [N] at any rate in Hz -> float32 at sample_rate, without DC, at a level of `target` dBFS.
-
-    None as target leaves the level as it is, up to a peak of 1.0. DataError if silent or too short.
-    """
-    if not RATES[0] <= rate <= RATES[1]:
-        raise DataError(f"its sample rate of {rate} Hz is not between {RATES[0]} and {RATES[1]}")
-    if len(waveform) < SHORTEST_SECONDS * rate:
-        raise DataError(f"only {len(waveform) / rate:.2f} s long; at least {SHORTEST_SECONDS} s are needed")
-    centred = waveform - waveform.mean(dtype=np.float64)  # first: resampling an offset would ring at both ends
-    resampled = soxr.resample(centred, rate, sample_rate, quality="HQ")
-    level = active_level(resampled, sample_rate)
-    if level < SILENCE:
-        raise DataError(f"silent (below {SILENCE:.0f} dBFS)")
-    gain = 1 / max(1.0, float(np.abs(resampled).max())) if target is None else 10 ** ((target - level) / 20)
-    return (resampled * gain).astype(np.float32)
-
-
-def resample(sound: np.ndarray, rate: int, wanted: int, length: int | None = None) -> np.ndarray:
-    """Sound [N] at another rate in Hz; `length` samples, by default as many as N last there, rounded up."""
-    length = -(-len(sound) * wanted // rate) if length is None else length
-    resampled = soxr.resample(sound, rate, wanted, quality="HQ")[:length]
-    return np.pad(resampled, (0, length - len(resampled)))
-
-
-class Corpus(ABC):
+class Corpus(LightningDataModule, ABC):
     """A corpus plug-in: the file's name is the registered name, the constructor's arguments are its options.
 
-    Derive from Recordings (items: files of speech or music) or from Arrays (array: images or vectors).
+    Derive from Recordings (items: files of speech or music) or from Arrays (array: images or vectors). A constructor of
+    its own calls super().__init__(). How a Trainer gets its batches is no option of the corpus: see batches().
     """
 
     kind: ClassVar[Kind]
@@ -143,6 +56,40 @@ class Corpus(ABC):
     hours: ClassVar[float | None]  # of audio; None where it depends on the user's files, or there is no sound
     remedy: ClassVar[str] = "repair or remove them"  # what a user can do about unusable files
     _fingerprint: str = ""
+    batch_size: int = 16
+    crop_seconds: float = 1.0  # of recordings, in training and validation
+    crop_seed: int = 0
+    workers: int = 0  # processes that load
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Random batches, number n drawn from the seed and n alone; an epoch is as large as the train split."""
+
+    @abstractmethod
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """The validation split, the same batches each time."""
+
+    @abstractmethod
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        """The whole test split in its order."""
+
+    @final
+    def batches(self: Some, batch_size: int = 16, crop_seconds: float = 1.0, seed: int = 0, workers: int = 0) -> Some:
+        """Set what the loaders of a Trainer give; returns the corpus itself. The benchmark's own trainings have theirs.
+
+        `crop_seconds` is the length of the crops of recordings, `workers` the number of processes that load, which
+        changes no number. ValueError where one is out of range.
+        """
+        if batch_size < 1 or crop_seconds <= 0 or seed < 0 or workers < 0:
+            raise ValueError(
+                f"batch_size={batch_size}, crop_seconds={crop_seconds}, seed={seed}, workers={workers}: the first two "
+                "must be above 0, the others at least 0"
+            )
+        self.batch_size, self.crop_seconds, self.crop_seed, self.workers = batch_size, crop_seconds, seed, workers
+        return self
 
     @abstractmethod
     def contents(self) -> Iterator[tuple[str, ...]]:
@@ -193,6 +140,31 @@ class Recordings(Corpus):
     def ingredients(self) -> Iterator[tuple[str, ...]]:
         """All that load() and reference() follow from beside the files of the items; DataError: it cannot be used."""
         yield from ()
+
+    @final
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Random crops "B N" at sample_rate; an epoch lasts as long as the recordings. DataError as cached_waveforms.
+
+        Every place where a crop fits is equally likely; zeros follow a shorter recording.
+        """
+        return training_loader(*self._crops("train"), self.trainer, self.workers)
+
+    @final
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """Crops "B N" as in training, the same in every epoch; together as long as the recordings."""
+        return fixed_loader(*self._crops("validation"), self.workers)
+
+    @final
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        """Whole recordings "1 N", one after the other."""
+        waveforms = cached_waveforms(self, "test")
+        return fixed_loader(partial(_whole, waveforms), len(waveforms), self.workers)
+
+    def _crops(self, split: Split) -> tuple[Callable[[int], Tensor], int]:
+        """Batch number n, and how many last as long as the split."""
+        waveforms, length = cached_waveforms(self, split), max(1, round(self.crop_seconds * self.sample_rate))
+        count = max(1, round(waveforms.lengths.sum() / (self.batch_size * length)))
+        return partial(_cropped, waveforms, self.batch_size, length, self.crop_seed), count
 
     @final
     def contents(self) -> Iterator[tuple[str, ...]]:
@@ -267,6 +239,27 @@ class Arrays(Corpus):
         """float32, the same at every call: images "N 3 H W" in [0, 1], vectors "N C"."""
 
     @final
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Images "B 3 H W" or vectors "B C", drawn with replacement; an epoch has as many as the split."""
+        array = self.array("train")
+        make = partial(_drawn, array, self.batch_size, self.crop_seed)
+        return training_loader(make, max(1, round(len(array) / self.batch_size)), self.trainer, self.workers)
+
+    @final
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """The validation split in its order."""
+        return self._ordered("validation")
+
+    @final
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        """The test split in its order."""
+        return self._ordered("test")
+
+    def _ordered(self, split: Split) -> DataLoader[Tensor]:
+        array = self.array(split)
+        return fixed_loader(partial(_row, array, self.batch_size), -(-len(array) // self.batch_size), self.workers)
+
+    @final
     def contents(self) -> Iterator[tuple[str, ...]]:
         """Split, shape and sha256 of every array."""
         for split in SPLITS:
@@ -284,20 +277,20 @@ class Arrays(Corpus):
                 raise DataError(f"the {split} split, {array.shape}, is empty, of another shape, or not finite")
 
 
-def clipped_share(waveform: np.ndarray) -> float:
-    """The share of the samples of a waveform [N] that lie at full scale."""
-    return float((np.abs(waveform) >= FULL_SCALE).mean())
+def _cropped(waveforms: WaveformSet, count: int, length: int, seed: int, number: int) -> Tensor:
+    return torch.from_numpy(waveforms.crops(count, length, np.random.default_rng([seed, number])))
 
 
-def content_hash(path: Path) -> str:
-    """sha256 of a file; DataError if it cannot be read."""
-    try:
-        if not path.is_file():
-            raise DataError(f"{shown(path)}: no such file")
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{shown(path)}: cannot be opened ({error.strerror or error})") from None
+def _whole(waveforms: WaveformSet, number: int) -> Tensor:
+    return torch.from_numpy(waveforms[number])[None]
+
+
+def _drawn(array: np.ndarray, count: int, seed: int, number: int) -> Tensor:
+    return torch.from_numpy(array[np.random.default_rng([seed, number]).integers(len(array), size=count)])
+
+
+def _row(array: np.ndarray, count: int, number: int) -> Tensor:
+    return torch.from_numpy(array[number * count :][:count])
 
 
 def _first(names: list[str], between: str) -> str:

@@ -42,6 +42,7 @@ class CIFAR10(Arrays):
     url: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
     def __init__(self, root: str = "", download: bool = False, mirror: str = ARCHIVE.mirror) -> None:
+        super().__init__()
         self.root = root
         self.download = download
         self.mirror = mirror

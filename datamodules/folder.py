@@ -30,6 +30,7 @@ class Folder(Recordings):
     remedy: ClassVar[str] = "repair or remove them, or pass --data.skip_bad"
 
     def __init__(self, root: str = "", skip_bad: bool = False) -> None:
+        super().__init__()
         self.root = root
         self.skip_bad = skip_bad
 

@@ -54,6 +54,7 @@ class LibriSpeech(Recordings):
         utterances_per_speaker: int | None = 1,
         mirror: str = ARCHIVE.mirror,
     ) -> None:
+        super().__init__()
         if utterances_per_speaker is not None and utterances_per_speaker < 1:
             raise DataError(f"utterances_per_speaker={utterances_per_speaker} must be at least 1, or null for all")
         self.root = root

@@ -40,6 +40,7 @@ class LJSpeech(Recordings):
     remedy: ClassVar[str] = f"unpack {ARCHIVE.name} again"
 
     def __init__(self, root: str = "", download: bool = False, mirror: str = ARCHIVE.mirror) -> None:
+        super().__init__()
         self.root = root
         self.download = download
         self.mirror = mirror

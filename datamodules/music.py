@@ -39,6 +39,7 @@ class Music(Recordings):
     level = None
 
     def __init__(self, root: str = "", sample_rate: Literal[44_100, 32_000] = 44_100, skip_bad: bool = False) -> None:
+        super().__init__()
         self.root = root
         self.sample_rate = sample_rate
         self.skip_bad = skip_bad

@@ -77,6 +77,7 @@ class Scenes(Recordings):
         azimuths: list[float] | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__()
         check_numbers("snrs", snrs)
         check_numbers("azimuths", azimuths)
         check_names("scenarios", scenarios, SCENARIOS)

@@ -36,6 +36,7 @@ class TIMIT(Recordings):
     remedy: ClassVar[str] = "copy them from the LDC's medium again"
 
     def __init__(self, root: str = "", sa: bool = False) -> None:
+        super().__init__()
         self.root = root
         self.sa = sa
 

@@ -33,6 +33,7 @@ class Toy(Arrays):
     url: ClassVar[str] = "https://scikit-learn.org/stable/datasets/sample_generators.html"
 
     def __init__(self, shape: Shape = "blobs", points: int = 100_000, seed: int = 0) -> None:
+        super().__init__()
         if points < 1:
             raise DataError(f"points={points} must be at least 1")
         if not 0 <= seed <= LARGEST_SEED:

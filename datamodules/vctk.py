@@ -51,6 +51,7 @@ class VCTK(Recordings):
         utterances_per_speaker: int | None = None,
         mirror: str = ARCHIVE.mirror,
     ) -> None:
+        super().__init__()
         self.root = root
         self.download = download
         self.mic = mic

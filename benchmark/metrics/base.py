@@ -13,10 +13,13 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
+
+from numpy.typing import ArrayLike
 
 RESAMPLER = "soxr HQ"  # for the record: what brings audio to the sample rate of a metric
 PACKAGE = __name__.split(".", 1)[0]
@@ -31,6 +34,9 @@ SIGNALS = {  # of an item, by track: what the parameters of a function may be ca
 }
 NAME, TAKEN = r"[a-z][a-z0-9_]*(?<!_kbps)", ("item", "seconds", "bytes")  # what else items.csv has
 
+Scores = dict[str, float]
+Pending = Callable[[], Scores]  # scores on their way
+Submit = Callable[[Sequence[str], ArrayLike, ArrayLike], "Future[Scores]"]  # metrics, reference, decoded
 Function = str | Callable[..., Any]  # "module:function", or the function
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...datamodules.base import LEVEL, SAMPLE_RATE, Split
 from ..errors import UserError
-from ..metrics.scoring.pool import Pending, Submit
+from ..metrics.base import Pending, Submit
 
 Watched = Callable[[Iterable[Any], str], Iterable[Any]]  # a progress bar around what is being worked through
 

@@ -14,12 +14,13 @@ from ...datamodules.base import FRAME_SECONDS, SAMPLE_RATE, Item, Recordings, Sp
 from ...datamodules.cochlear.ace import BANDS, AceConfig, ace
 from ...datamodules.cochlear.patterns import PatternSet, cached_patterns
 from ...datamodules.cochlear.vocoder import vocode
-from ...datamodules.parts.waveforms import WaveformSet, cached_references
+from ...datamodules.parts.references import cached_references
+from ...datamodules.parts.waveforms import WaveformSet
 from ..losses.stacked_vstoi import StackedVSTOI
 from ..losses.stimulation import band_selection_loss
+from ..metrics.base import Pending, Submit
 from ..metrics.intelligibility import vstoi
 from ..metrics.scoring.patterns import score_stimulation
-from ..metrics.scoring.pool import Pending, Submit
 from .base import FrontEnd, Heard, Scorer, TestItem, Track, Watched
 from .pictures import electrodogram
 

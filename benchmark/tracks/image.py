@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ...datamodules.base import Arrays, Split
+from ..metrics.base import Pending, Submit
 from ..metrics.scoring.items import score_item
-from ..metrics.scoring.pool import Pending, Submit
 from .base import Scorer, TestItem, Track
 
 PIXELS_PER_SECOND = 1000

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ...datamodules.base import Item, Recordings, Split
 from ...datamodules.parts.waveforms import WaveformSet, cached_waveforms
 from ..losses import LOSSES
+from ..metrics.base import Pending, Submit
 from ..metrics.nomad import offered
-from ..metrics.scoring.pool import Pending, Submit
 from ..metrics.scoring.waveforms import score_waveform
 from .base import FrontEnd, Scorer, TestItem, Track, Watched
 from .pictures import spectrograms

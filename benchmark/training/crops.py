@@ -1,39 +1,37 @@
-"""What a training sees in every step: random crops, drawn from the seed and the step alone."""
+"""What a training sees: random crops in every step, drawn from the seed and the step alone, and held-out ones."""
 
-from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
+from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader
 
+from ...datamodules.parts.batches import fixed_loader, training_loader
 from ..specs.training import Training
 from ..tracks.base import Track
 
 
-class Steps(Dataset[Tensor]):
-    """Batch number `step` of a run; drawn from the seed and the step alone."""
+class TrainingData(LightningDataModule):
+    """The batches of one training on one track; a resumed one goes on at the checkpoint's step."""
 
     def __init__(self, track: Track, training: Training, seed: int) -> None:
+        super().__init__()
         self.track, self.training, self.seed = track, training, seed
 
-    def __len__(self) -> int:
-        return self.training.steps
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Batch number `step` is drawn from (seed, step)."""
+        make = partial(step_batch, self.track, self.training, self.seed)
+        return training_loader(make, self.training.steps, self.trainer, self.training.workers)
 
-    def __getitem__(self, step: int) -> Tensor:
-        return crops(self.track, self.training, self.training.batch_size, [self.seed, step])
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """The same batch each time."""
+        return fixed_loader(lambda number: self.track.validation_batch(), 1)
 
 
-class From:
-    """A sampler that goes on where a checkpoint stopped."""
-
-    def __init__(self, start: int, end: int) -> None:
-        self.start, self.end = start, end
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.end))
-
-    def __len__(self) -> int:
-        return self.end  # Lightning goes on counting from the checkpoint's batch
+def step_batch(track: Track, training: Training, seed: int, step: int) -> Tensor:
+    """The crops of one step, with B."""
+    return crops(track, training, training.batch_size, [seed, step])
 
 
 def crops(track: Track, training: Training, count: int, seed: list[int]) -> Tensor:

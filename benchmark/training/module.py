@@ -16,7 +16,6 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ...codecs.base import Codec, Coded
 from ..errors import UserError
@@ -24,7 +23,7 @@ from ..losses.adversary import SHORTEST, Adversary
 from ..specs.stages import SPSA, VSTOI, Gradient
 from ..specs.training import Training
 from ..tracks.base import Track
-from .crops import From, Steps, crop_length, crops
+from .crops import TrainingData, crop_length, crops
 from .job import Job
 from .phases import Stretch, check_phases, enter, leave, stretch_of, trainable
 
@@ -237,9 +236,6 @@ def train(codec: Codec, job: Job, quantizers: Quantizers = "join") -> TrainingMo
     codec.train()  # an earlier stage may have left it in eval mode, where quantizers are never bypassed
     module = TrainingModule(codec, track, training, seed, quantizers)
     checkpoint = folder / "last.ckpt"
-    start = 0
-    if checkpoint.exists():
-        start = int(torch.load(checkpoint, weights_only=True, map_location="cpu")["global_step"])
     callbacks: list[Callback] = [ModelCheckpoint(folder, save_last=True, save_top_k=0)]  # after every validation
     if bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
@@ -259,11 +255,9 @@ def train(codec: Codec, job: Job, quantizers: Quantizers = "join") -> TrainingMo
         enable_model_summary=False,
         log_every_n_steps=10,
     )
-    order, workers = From(start, training.steps), training.workers
-    steps = DataLoader(Steps(track, training, seed), batch_size=None, sampler=order, num_workers=workers)
-    held_out: DataLoader[Tensor] = DataLoader([track.validation_batch()], batch_size=None)  # type: ignore[arg-type]
+    data, resumed = TrainingData(track, training, seed), checkpoint if checkpoint.exists() else None
     try:
-        trainer.fit(module, steps, held_out, ckpt_path=checkpoint if start else None, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     except SystemExit as ended:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from ended
     module.spent = module.seconds

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 import numpy as np
 from numpy.lib import format as npy
 
-from ..base import Item, Recordings, Split
 from ..errors import DataError
+from .items import Item, Recorded, Split
 from .memory import cache_folder, moved_when_complete
 
 CHECKED_ROWS = 256  # rows that tell a foreign file from ours
@@ -94,7 +94,7 @@ def cached(
     what: str,
     identity: Sequence[Any],
     row: tuple[int, ...],
-    corpus: Recordings,
+    corpus: Recorded,
     split: Split,
     compute: Callable[[Item], np.ndarray],
     cache_dir: Path | None = None,

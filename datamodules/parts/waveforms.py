@@ -9,8 +9,8 @@ from typing import final
 
 import numpy as np
 
-from ..base import Recordings, Split
 from .cache import Pieces, Progress, cached
+from .items import Recorded, Split
 
 VERSION = 1  # raise it when the same recordings give other waveforms
 
@@ -36,7 +36,7 @@ class WaveformSet(Pieces):
 
 
 def cached_waveforms(
-    corpus: Recordings, split: Split, cache_dir: Path | None = None, progress: Progress | None = None
+    corpus: Recorded, split: Split, cache_dir: Path | None = None, progress: Progress | None = None
 ) -> WaveformSet:
     """The waveforms of a split: from the cache ($CODECBENCH_CACHE or ~/.cache/codecbench), or decoded and kept there.
 
@@ -45,13 +45,3 @@ def cached_waveforms(
     """
     identity = [VERSION, corpus.sample_rate, corpus.level]
     return cached(WaveformSet, "waveforms", identity, (), corpus, split, corpus.load, cache_dir, progress)
-
-
-def cached_references(
-    corpus: Recordings, split: Split, cache_dir: Path | None = None, progress: Progress | None = None
-) -> WaveformSet:
-    """What the intelligibility of a split is scored against (`Recordings.reference`), kept like cached_waveforms."""
-    if type(corpus).reference is Recordings.reference:
-        return cached_waveforms(corpus, split, cache_dir, progress)
-    identity = [VERSION, corpus.sample_rate, corpus.level]
-    return cached(WaveformSet, "references", identity, (), corpus, split, corpus.reference, cache_dir, progress)

@@ -18,7 +18,8 @@ from codecbench.datamodules.cochlear.conditions import TEST, TRAIN, Lists, Scene
 from codecbench.datamodules.cochlear.patterns import cached_patterns
 from codecbench.datamodules.demo import Demo
 from codecbench.datamodules.errors import DataError
-from codecbench.datamodules.parts.waveforms import cached_references, cached_waveforms
+from codecbench.datamodules.parts.references import cached_references
+from codecbench.datamodules.parts.waveforms import cached_waveforms
 from codecbench.datamodules.scenes import Scenes
 from codecbench.leaderboards import records
 

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....datamodules.base import RATES
+from ....datamodules.parts.sound import RATES
 
 FULL_SCALE = 90.302  # dB of |X_k / n|^2 = 1
 PEAK = 96.0  # dB of the loudest bin under calibration="peak"

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....datamodules.base import resample
-from ..base import Metric, by_name, load, metrics_of
-from .pool import Pending, Scores, Submit
+from ....datamodules.parts.sound import resample
+from ..base import Metric, Pending, Scores, Submit, by_name, load, metrics_of
 
 Signals = Mapping[str, Tensor]
 

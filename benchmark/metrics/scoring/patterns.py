@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ....datamodules.cochlear.ace import SAMPLE_RATE, AceConfig, ace
 from ....datamodules.cochlear.vocoder import vocode
+from ..base import Pending, Submit
 from ..intelligibility import Reference, Waveforms, vstoi
 from .items import score_item
-from .pool import Pending, Submit
 
 Pattern = Float[Tensor, "22 _"]  # T frames, negative where a band is not stimulated; other lengths of a pair give NaN
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...errors import UserError
-from ..base import METRICS, declared, installed, load
+from ..base import METRICS, Scores, declared, installed, load
 from ..quality import score_or_nan
 
 SAMPLE_RATE = 16_000  # Hz, of speech
@@ -62,9 +62,6 @@ _kept: list["_Worker"] | None = None  # idle, of pools that have ended; None: ou
 STARTS = 3  # of a process that something kills before it has been given anything
 PATIENCE = 5.0  # seconds for a process that has closed its streams to end
 
-Scores = dict[str, float]
-Submit = Callable[[Sequence[str], ArrayLike, ArrayLike], "Future[Scores]"]
-Pending = Callable[[], Scores]  # scores on their way
 
 
 def score_pool(items: int) -> "ScorePool":

@@ -3,9 +3,9 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from ..base import Pending, Submit
 from ..quality import SAMPLE_RATE as SPEECH_RATE
 from .items import resampled, score_item
-from .pool import Pending, Submit
 
 Waveform = Float[Tensor, " N"]
 FIRST = ("stoi", "estoi", "vstoi", "vstoi_uncoded", "dvstoi", "segmental_snr", "weighted_snr", "log_spectral_distance")
