@@ -59,16 +59,17 @@ def integer_counts(histogram: Tensor) -> Tensor:
     weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-300)
     counts = 1 + (weights * (TABLE_TOTAL - size)).floor().to(torch.int64)
     largest = counts.argmax(-1, keepdim=True)  # takes what flooring left over
-    rest = TABLE_TOTAL - counts.sum(-1, keepdim=True)
-    return counts.scatter_add(-1, largest, rest)
+    return counts.scatter_add(-1, largest, TABLE_TOTAL - counts.sum(-1, keepdim=True))
 
 
 class Quantizer(LightningModule, ABC):
     """A bottleneck plug-in. A method writes alphabet, encode, decode, surrogate and what else of the hooks it needs."""
 
     paper: ClassVar[str] = ""
-    instead: ClassVar[dict[str, str]] = {  # final -> what a plug-in writes to change it
+    instead: ClassVar[dict[str, str]] = {  # method -> what a plug-in writes to change it
         "draw": "random() or noise_rows",
+        "stepper": "surrogate()",
+        "stacked_stepper": "encode() or decode()",
         "step": "encode(), decode() or surrogate()",
         "collect": "objective()",
         "forward": "encode(), decode(), surrogate() or objective()",
@@ -136,8 +137,7 @@ class Quantizer(LightningModule, ABC):
         """Entropy model of the next group of streams, given those already known. Default: one static row a stream."""
         stream = known.shape[1]
         row, shift, escape = self._static_row(stream)
-        shape = (known.shape[0], 1, known.shape[2])
-        index = torch.zeros(shape, dtype=torch.int64)
+        index = torch.zeros(known.shape[0], 1, known.shape[2], dtype=torch.int64)
         return Tables(row[None], index, torch.full_like(index, shift), escape)
 
     def fit_tables(self, codes: Codes) -> None:

@@ -9,13 +9,13 @@ def is_final(member: Any) -> bool:
 
 
 def written(cls: Any, name: str) -> str:
-    """What a plug-in of this class writes to change what `name` does: "encode()", or what a final one derives from."""
+    """What a plug-in of this class writes to change what `name` does: "encode()", or what a base derives it from."""
     for base in cls.__mro__:
+        if name in vars(base).get("instead", {}):
+            return base.instead[name]
         if name in vars(base):
-            if is_final(vars(base)[name]):
-                break
             return name if isinstance(vars(base)[name], property) else f"{name}()"
-    return next(base.instead[name] for base in cls.__mro__ if name in vars(base).get("instead", {}))
+    raise AttributeError(f"{cls.__name__} has no {name}")
 
 
 def refuse_overrides(cls: Any) -> None:
@@ -24,5 +24,5 @@ def refuse_overrides(cls: Any) -> None:
         for base in cls.__mro__[1:]:
             if is_final(vars(base).get(name)):
                 stated = any(name in vars(parent).get("instead", {}) for parent in base.__mro__)
-                hint = f"; write {written(base, name)} instead" if stated else "; call yours otherwise"
-                raise TypeError(f"{cls.__name__}.{name} overrides what is final in {base.__name__}{hint}")
+                hint = f"write {written(base, name)} instead" if stated else "call yours otherwise"
+                raise TypeError(f"{cls.__name__}.{name} overrides what is final in {base.__name__}; {hint}")
