@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from lightning import LightningModule
 from torch import Tensor
 
+from .parts.finals import refuse_overrides
 from .stacking import over_variants
 
 Latents = Float[Tensor, "B C T"]
@@ -58,18 +59,29 @@ def integer_counts(histogram: Tensor) -> Tensor:
     weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-300)
     counts = 1 + (weights * (TABLE_TOTAL - size)).floor().to(torch.int64)
     largest = counts.argmax(-1, keepdim=True)  # takes what flooring left over
-    rest = TABLE_TOTAL - counts.sum(-1, keepdim=True)
-    return counts.scatter_add(-1, largest, rest)
+    return counts.scatter_add(-1, largest, TABLE_TOTAL - counts.sum(-1, keepdim=True))
 
 
 class Quantizer(LightningModule, ABC):
     """A bottleneck plug-in. A method writes alphabet, encode, decode, surrogate and what else of the hooks it needs."""
 
     paper: ClassVar[str] = ""
+    instead: ClassVar[dict[str, str]] = {  # method -> what a plug-in writes to change it
+        "draw": "random() or noise_rows",
+        "stepper": "surrogate()",
+        "stacked_stepper": "encode() or decode()",
+        "step": "encode(), decode() or surrogate()",
+        "collect": "objective()",
+        "forward": "encode(), decode(), surrogate() or objective()",
+    }
     rate_is_learned: ClassVar[bool] = False  # without a target the rate is the codec's default, steered in training
     table_counts: Tensor
     table_sizes: Tensor
     table_origins: Tensor
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_overrides(cls)
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -125,8 +137,7 @@ class Quantizer(LightningModule, ABC):
         """Entropy model of the next group of streams, given those already known. Default: one static row a stream."""
         stream = known.shape[1]
         row, shift, escape = self._static_row(stream)
-        shape = (known.shape[0], 1, known.shape[2])
-        index = torch.zeros(shape, dtype=torch.int64)
+        index = torch.zeros(known.shape[0], 1, known.shape[2], dtype=torch.int64)
         return Tables(row[None], index, torch.full_like(index, shift), escape)
 
     def fit_tables(self, codes: Codes) -> None:
@@ -156,7 +167,7 @@ class Quantizer(LightningModule, ABC):
     def truncate(self, streams: int) -> None:
         """Operate on the first `streams` streams alone (one of `prefixes`): alphabet, codes and tables end there."""
         if streams not in self.prefixes:
-            raise ValueError(f"{streams} streams do not decode on their own; possible: {_listed(self.prefixes)}")
+            raise ValueError(f"{streams} streams do not decode on their own; possible: {str([*self.prefixes])[1:-1]}")
 
     @classmethod
     def for_rate(cls, channels: int, bits: float, **fixed: Any) -> dict[str, Any]:
@@ -189,9 +200,8 @@ class Quantizer(LightningModule, ABC):
     def step(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
         """One frame or all positions at once: the surrogate in training, decode(encode) in evaluation."""
         if self.bypass:
-            return latents, torch.zeros(
-                latents.shape[0], len(self.alphabet), latents.shape[2], dtype=torch.int64, device=latents.device
-            )
+            shape = (latents.shape[0], len(self.alphabet), latents.shape[2])
+            return latents, torch.zeros(shape, dtype=torch.int64, device=latents.device)
         if torch.is_autocast_enabled(latents.device.type):  # bfloat16 would change 5-8 % of the codes
             with torch.autocast(latents.device.type, enabled=False):
                 return self.step(latents.to(self.float_type), noise)
@@ -282,10 +292,6 @@ def require_finite(latents: Latents) -> None:
     """ValueError where latents that something is to be learned from are not finite."""
     if not torch.isfinite(latents).all():
         raise ValueError("the latents hold NaN or infinity: training diverged; lower the learning rate")
-
-
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ", ".join(map(str, numbers))
 
 
 Stepper = Callable[[Tensor, int], tuple[Tensor, Tensor]]

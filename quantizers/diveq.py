@@ -7,13 +7,12 @@ noise is small, so that training sees the nearest codeword c, nearly. No auxilia
 left out. Test time is plain vector quantization.
 """
 
-from collections.abc import Callable
 from typing import final
 
 import torch
 from torch import Tensor
 
-from .base import Codes, Latents, Noise
+from .base import Latents, Noise
 from .parts.vector import Initialisation, VectorQuantizer
 
 
@@ -43,15 +42,7 @@ class DiVeQ(VectorQuantizer):
     def random(self, batch: int, positions: int, start: int) -> Noise:
         return torch.randn(batch, self.channels, positions, dtype=self.float_type, device=self.device)
 
-    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
-        codes = self.encode(latents, noise)
-        return self._moved(latents, self.decode(codes, noise), noise), codes
-
-    def substitute(self, noise: Noise) -> Callable[[Tensor, Tensor, int], Tensor]:
-        frames = noise.unbind(2)
-        return lambda latents, chosen, n: self._moved(latents, chosen, frames[n])
-
-    def _moved(self, latents: Tensor, codewords: Tensor, noise: Tensor) -> Tensor:
+    def replace(self, latents: Latents, codewords: Latents, noise: Noise) -> Latents:
         error = codewords - latents
         direction = (error + self.deviation * noise).detach()
         return latents + _norm(error) * direction / _norm(direction).clamp_min(torch.finfo(noise.dtype).tiny)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from .base import Bits, Codes, Latents, Noise, Scalar
+from .base import Bits, Codes, Latents, Scalar
 from .parts.vector import Initialisation, VectorQuantizer
 
 
@@ -49,9 +49,6 @@ class EMAVQ(VectorQuantizer):
 
     counts: Tensor
     sums: Tensor
-
-    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
-        return self.straight_through(latents, noise)
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         _, bits = super().objective(latents, quantized, codes)

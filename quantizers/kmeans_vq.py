@@ -20,7 +20,7 @@ from typing import final
 
 from torch.nn.functional import mse_loss
 
-from .base import Bits, Codes, Latents, Noise, Scalar
+from .base import Bits, Codes, Latents, Scalar
 from .parts.vector import VectorQuantizer
 
 
@@ -36,9 +36,6 @@ class KMeansVQ(VectorQuantizer):
             raise ValueError(f"commitment={commitment} must be at least 0")
         self.commitment = commitment
         self.codebook.requires_grad_(False)
-
-    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
-        return self.straight_through(latents, noise)
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         loss, bits = super().objective(latents, quantized, codes)

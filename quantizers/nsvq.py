@@ -16,13 +16,12 @@ Deviation: the replacement schedule is a function of the training's progress alo
 """
 
 import math
-from collections.abc import Callable
 from typing import final
 
 import torch
 from torch import Tensor
 
-from .base import Codes, Latents, Noise
+from .base import Latents, Noise
 from .parts.vector import Initialisation, VectorQuantizer
 
 TINY = 1e-12  # normal noise of one or two channels is exactly 0 once in some 10 million draws
@@ -61,21 +60,14 @@ class NSVQ(VectorQuantizer):
     def random(self, batch: int, positions: int, start: int) -> Noise:
         return torch.randn(batch, self.channels, positions, dtype=self.float_type, device=self.device)
 
-    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
-        codes = self.encode(latents, noise)
-        error = _norm(self.metric[:, None] * (latents - self.decode(codes, noise)))
-        return latents + error * self._directions(noise), codes
+    def replace(self, latents: Latents, codewords: Latents, noise: Noise) -> Latents:
+        error = latents - codewords
+        if torch.is_grad_enabled():
+            return latents + _norm(self.metric[:, None] * error) * noise
+        length = error.mul_(self.metric[:, None]).square_().sum(1, keepdim=True).sqrt_()  # the same, in place
+        return torch.addcmul(latents, length, noise)
 
-    def substitute(self, noise: Noise) -> Callable[[Tensor, Tensor, int], Tensor]:
-        directions = self._directions(noise).permute(2, 0, 1).contiguous()
-
-        def value(latents: Tensor, chosen: Tensor, n: int) -> Tensor:
-            error = (chosen - latents).mul_(self.metric).square_().sum(1, keepdim=True).sqrt_()
-            return torch.addcmul(latents, error, directions[n])
-
-        return value
-
-    def _directions(self, noise: Noise) -> Noise:
+    def prepare(self, noise: Noise) -> Noise:
         """v / w, its weighted norm 1: exactly (eq. 9), or in the mean square (eq. 8)."""
         length = _norm(noise).clamp_min(TINY) if self.normalise_noise else math.sqrt(self.channels)
         return noise / length / self.metric[:, None]

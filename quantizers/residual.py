@@ -9,7 +9,8 @@ Training telescopes, n being the last stage:
 
     x_hat' = (x - rest_n) + surrogate_n(rest_n)
 
-Earlier stages have their hard values. Their gradient is one of two:
+Earlier stages have the hard values of their codes: encode()'s, or where a stage trains with others, as one that samples
+does, those of its surrogate. The gradient of these values is one of two:
 - that of decode(). With NSVQ stages this makes x_hat' = x + ||x - sum of codewords|| / ||v|| * v, noise of the norm of
   the total error, as Vali and Backstrom train residual VQ (doi:10.1109/ICASSP49357.2023.10096204). With
   straight-through VQ the two paths to a codebook cancel, and it learns from its own loss alone.
@@ -38,6 +39,7 @@ from .nsvq import NSVQ
 from .parts.composition import MAX_PARTS, Composition, options_for
 
 STAGE = Stage(NSVQ)
+POSITIONS = 64  # of latents that tell what a stage is like
 
 
 @final
@@ -61,6 +63,7 @@ class Residual(Composition):
         super().__init__(channels, [stage(channels) for _ in range(stages)])
         self.dropout = dropout
         self.relaxed = _learns_by_surrogate(self.each()[0])
+        self.sampled = _trains_with_other_codes(self.each()[0])
         self.hard_is_quiet = _is_quiet(self.each()[0])
 
     @property
@@ -70,7 +73,7 @@ class Residual(Composition):
     def rows(self) -> list[int]:
         """Stages that only encode and decode need no noise of a surrogate."""
         rows = super().rows()
-        if self.training and self.hard_is_quiet and not self._drops and not self.relaxed:
+        if self.training and self.hard_is_quiet and not self._softens:
             rows[:-1] = [0] * (len(rows) - 1)
         return rows
 
@@ -101,7 +104,7 @@ class Residual(Composition):
         *leading, (last, own_last) = self.with_noise(noise)
         codes, stopped = [], []  # stopped: what an item is that keeps so many stages
         for part, own in leading:
-            if self._drops or self.relaxed:
+            if self._softens:
                 value, code = part.surrogate(rest, own)
                 stopped.append(x - rest + value)
                 hard = part.decode(code, own)
@@ -192,6 +195,11 @@ class Residual(Composition):
     def _drops(self) -> bool:
         return self.training and self.dropout > 0
 
+    @property
+    def _softens(self) -> bool:
+        """Whether earlier stages go through their surrogates too."""
+        return self._drops or self.relaxed or self.sampled
+
     def _passed(self, latents: Tensor, codes: Tensor) -> Iterator[tuple[Quantizer, Tensor, Tensor, Tensor]]:
         """(stage, its rest, the rest after it, its codes); no gradient into earlier stages."""
         rest = _position_major(latents)
@@ -218,6 +226,16 @@ def _is_quiet(part: Quantizer) -> bool:
     quiet = part.eval().noise_rows == 0
     part.train()
     return quiet
+
+
+def _trains_with_other_codes(part: Quantizer) -> bool:
+    """Whether the codes of its surrogate are not encode()'s, for latents of any scale."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        scales = torch.logspace(-3, 3, POSITIONS, dtype=part.float_type)
+        latents = torch.randn(1, part.channels, POSITIONS, dtype=part.float_type) * scales
+        noise = part.draw(1, POSITIONS)
+        return not torch.equal(part.surrogate(latents, noise)[1], part.encode(latents, noise))
 
 
 @torch.enable_grad()

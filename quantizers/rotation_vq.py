@@ -40,11 +40,11 @@ class RotationVQ(VectorQuantizer):
             raise ValueError(f"commitment={commitment} must be at least 0")
         self.commitment, self.loss_weight = commitment, loss_weight
 
-    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
-        codes = self.encode(latents, noise)
-        codewords = self.decode(codes, noise).detach()
+    def replace(self, latents: Latents, codewords: Latents, noise: Noise) -> Latents:
+        if not torch.is_grad_enabled():
+            return codewords
         turned = rotated(latents, codewords)
-        return turned + (codewords - turned).detach(), codes
+        return turned + (codewords - turned).detach()
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         _, bits = super().objective(latents, quantized, codes)

@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from .base import Bits, Codes, Latents, Noise, Scalar
+from .base import Bits, Codes, Latents, Scalar
 from .parts.vector import Codewords, Initialisation, VectorQuantizer
 from .parts.vq_losses import codebook_and_commitment
 
@@ -42,9 +42,6 @@ class SimVQ(VectorQuantizer):
 
     def codewords(self) -> Codewords:
         return self.codebook @ self.layer
-
-    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
-        return self.straight_through(latents, noise)
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         _, bits = super().objective(latents, quantized, codes)

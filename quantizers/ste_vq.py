@@ -7,7 +7,7 @@ Forward: the nearest codeword. Backward: the gradient is copied to the input (st
 
 from typing import final
 
-from .base import Bits, Codes, Latents, Noise, Scalar
+from .base import Bits, Codes, Latents, Scalar
 from .parts.vector import Initialisation, VectorQuantizer
 from .parts.vq_losses import codebook_and_commitment
 
@@ -32,9 +32,6 @@ class StraightThroughVQ(VectorQuantizer):
             raise ValueError(f"commitment={commitment} must be at least 0")
         self.commitment = commitment
         self.loss_weight = loss_weight
-
-    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
-        return self.straight_through(latents, noise)
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         _, bits = super().objective(latents, quantized, codes)

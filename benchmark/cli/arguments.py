@@ -60,6 +60,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--quantizer", metavar="NAME", help="the quantizer to check")
     subject.add_argument("--codec", metavar="NAME", help="the codec to check")
+    parser.add_argument("--channels", type=int, metavar="C", help="of the latents of a quantizer (default: 5)")
     _add_plugin_option(parser)
 
 

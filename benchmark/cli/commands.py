@@ -91,13 +91,15 @@ def _ls(arguments: argparse.Namespace, _: Any) -> int:
 
 def _check(arguments: argparse.Namespace, options: dict[str, dict[str, str]]) -> int:
     part = "quantizer" if arguments.quantizer else "codec"
+    if arguments.channels is not None and part == "codec":
+        raise UserError("check --codec takes no --channels; a codec gives its quantizers as many as it has")
     strange = [f"--{group}.{option}" for group in options if group != part for option in options[group]]
     if strange:
         raise UserError(f"check --{part} takes no {strange[0]}; its options are --{part}.OPTION")
     console = _loading(arguments)
     from .inspect import check
 
-    return check(part, getattr(arguments, part), options.get(part, {}), console)
+    return check(part, getattr(arguments, part), options.get(part, {}), console, arguments.channels)
 
 
 def _transcode(arguments: argparse.Namespace, _: Any) -> int:

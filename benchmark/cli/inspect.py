@@ -14,14 +14,13 @@ from rich.table import Table
 from ...leaderboards.errors import nearest
 from ..errors import UserError
 from ..metrics.base import declared
-from ..specs.options import create, named, options_of, parser_of, resolve, stages_of, told_by
+from ..specs.options import create, named, options_of, parser_of, resolve, stages_of
 from ..specs.recipes import recipes
 from ..specs.registry import Kind, found, lookup, origin, presets, registered_name
 
 KINDS: dict[str, Kind] = {"quantizers": "quantizers", "codecs": "codecs", "data": "datamodules"}
 PARTS: dict[str, Kind] = {"quantizer": "quantizers", "codec": "codecs", "data": "datamodules"}
 TOPICS = (*KINDS, "metrics", "recipes")
-CHECKED_CHANNELS = 5
 RATED_CHANNELS = 32
 RATES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 30, 40, 60, 80, 100)
 
@@ -75,33 +74,24 @@ def options_help(chosen: Mapping[str, str | None]) -> str:
     return "\n".join(sections)
 
 
-def check(part: str, text: str, given: Mapping[str, Any], console: Console) -> int:
+def check(part: str, text: str, given: Mapping[str, Any], console: Console, channels: int | None = None) -> int:
     """Run the contract's checks on a plug-in and print them; 1 if one fails."""
+    from ..specs.contract import CHANNELS, codec_results, quantizer_results
+
     (name, own), *others = named(text)
     if others:
         raise UserError(f"check takes one {part} at a time, not {text}")
     cls, preset = lookup(PARTS[part], name)
     options = resolve(part, name, cls, {**preset, **given, **own})
-    make = partial(create, part, name, cls, options)
-    if registered_name("classical", cls):
-        from ...codecs.classical.checks import run_checks
-
-        with told_by(name):
-            results = run_checks(make)
-    elif part == "quantizer":
-        from ...quantizers.checks.coding import coder_checks
-        from ...quantizers.checks.contract import run_checks
-        from ...quantizers.coding.entropy import decode_codes, encode_codes, information
-
-        make(CHECKED_CHANNELS)  # a refused option is the user's mistake, not a failed check
-        fresh = partial(make, CHECKED_CHANNELS)
-        results = run_checks(fresh) + coder_checks(fresh, encode_codes, decode_codes, information)
+    if part == "quantizer":
+        make = partial(create, part, name, cls, options)
+        try:
+            results = quantizer_results(name, make, CHANNELS if channels is None else channels)
+        except UserError as error:
+            hint = "; --channels N checks it on others" if channels is None and "channels=" in str(error) else ""
+            raise UserError(f"{error}{hint}") from error
     else:
-        from ...codecs.checks import run_checks
-        from ...quantizers.identity import Identity
-
-        make(lambda channels, share: Identity(channels))
-        results = run_checks(make)
+        results = codec_results(name, cls, options)
     for result in results:
         mark, style = ("ok  ", "green") if result.passed else ("FAIL", "bold red")
         reason = f"\n     {escape(result.message)}" if result.message else ""

@@ -21,6 +21,7 @@ from ...leaderboards.records import Record
 from ...leaderboards.tables import terminal_table
 from ..errors import UserError
 from ..metrics.scoring.pool import kept_workers
+from ..specs.contract import require_contract
 from ..specs.grid import make_specs
 from ..specs.spec import Spec
 from ..tracks.base import Track
@@ -65,7 +66,7 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
     _writable(output_dir)
     specs = list({spec.hash: spec for spec in specs}.values())
     for spec in specs:
-        check_run(spec)
+        check_run(spec, console)
     for data in {spec.data_fingerprint: spec.data for spec in specs}.values():
         data.build().validate()
     found = []
@@ -83,13 +84,17 @@ def run_grid(specs: list[Spec], output_dir: Path, force: bool, wandb: str | None
     return found
 
 
-def check_run(spec: Spec) -> None:
-    """Say what cannot be before anything is trained: UserError."""
+def check_run(spec: Spec, console: Console | None = None) -> None:
+    """Say what cannot be before anything is trained: UserError. Plug-ins from outside must hold the contract."""
+    console = console or Console(quiet=True)
     if not spec.trained:
         ClassicalCoder(spec)
+        require_contract(spec.quantizer, spec.codec, None, console)
         return
     rate = signal_rate(spec)
-    check_training(make_codec(spec, rate), spec.training, rate)
+    codec = make_codec(spec, rate)
+    check_training(codec, spec.training, rate)
+    require_contract(spec.quantizer, spec.codec, codec, console)
 
 
 def run_one(spec: Spec, folder: Path, force: bool, wandb: str | None, console: Console) -> Record:

@@ -1,30 +1,14 @@
-"""Checks of what a file holds: codes, noise that both sides draw, coding tables, saved state, and bytes.
+"""Checks of what a file holds: codes, noise that both sides draw, coding tables, saved state, and bytes."""
 
-The entropy coder lives in benchmark/, so the checks that need bytes are handed its functions: `coder_checks`.
-"""
-
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from safetensors.torch import load, save
 
 from ..base import ESCAPE_BITS, TABLE_TOTAL, Codes, Quantizer, Tables
-from .running import POSITIONS, TOLERANCE, Make, Result, demand, drawn, mode, ready, run_named, same, sample, seeded
-
-EncodeCodes = Callable[..., bytes]  # (source, codes "1 S T", coder="range") -> bytes
-DecodeCodes = Callable[..., Codes]  # (source, data, positions, coder="range") -> codes
-Information = Callable[[Any, Codes], float]  # (source, codes) -> bits under the source's tables
-
-
-def coder_checks(
-    make: Make, encode_codes: EncodeCodes, decode_codes: DecodeCodes, information: Information
-) -> list[Result]:
-    """The checks that need an entropy coder: exact bytes at the tables' rate, and symbols that training never saw."""
-    coder = (encode_codes, decode_codes, information)
-    checks = (bytes_round_trip, wild_symbols_round_trip, bits_agree_with_the_coder)
-    return run_named({check.__name__: partial(check, make, *coder) for check in checks})
+from ..coding.entropy import decode_codes, encode_codes, information
+from .running import POSITIONS, TOLERANCE, Make, demand, drawn, hook, mode, ready, same, sample, seeded
 
 
 def decode_inverts_encode(make: Make) -> None:
@@ -39,7 +23,8 @@ def decode_inverts_encode(make: Make) -> None:
     demand(
         second <= 0.25 * first + TOLERANCE**2,
         f"quantizing decoded latents again must change next to nothing, but the error is {second:.3g} (the first "
-        f"time {first:.3g}); decode() must read streams, scales and noise the way encode() writes them",
+        f"time {first:.3g}); {hook(quantizer, 'decode')} must read streams, scales and noise the way "
+        f"{hook(quantizer, 'encode')} writes them",
     )
 
 
@@ -51,13 +36,13 @@ def start_continues_the_sequence(make: Make) -> None:
         whole = quantizer.draw(2, POSITIONS)
         demand(
             whole.shape == shape and whole.dtype == quantizer.float_type,
-            f'in {mode(quantizer)} draw() must give "B R T" = {shape} of {quantizer.float_type}, got '
-            f"{tuple(whole.shape)} of {whole.dtype}; correct noise_rows or random()",
+            f'in {mode(quantizer)} noise must be "B R T" = {shape} of {quantizer.float_type}, got '
+            f"{tuple(whole.shape)} of {whole.dtype}; correct {hook(quantizer, 'noise_rows', 'random')}",
         )
         later = quantizer.draw(1, POSITIONS - 3, start=3)
         demand(
             training or (same(later, whole[:1, :, 3:]) and same(later, whole[1:, :, 3:])),
-            "in evaluation draw(batch, positions, start) must repeat the noise of position `start` on, for every item "
+            f"in evaluation {hook(quantizer, 'random')} must repeat the noise of position `start` on, for every item "
             "alike; key it by a seed and the position, not by the global generator",
         )
 
@@ -69,11 +54,15 @@ def forward_equals_decode_of_encode(make: Make) -> None:
     outs = [quantizer(item) for item in items]
     for item, out in zip(items, outs, strict=True):
         codes = quantizer.encode(item, quantizer.draw(1, POSITIONS))
-        demand(same(codes, out.codes), "encode() gives other codes than a forward; take all randomness from `noise`")
+        demand(
+            same(codes, out.codes),
+            f"{hook(quantizer, 'encode')} gives other codes the second time; take all randomness from `noise`",
+        )
     for out in outs:  # after all were encoded: nothing may be left over from the item itself
         demand(
             same(quantizer.decode(out.codes, quantizer.draw(1, POSITIONS)), out.latents),
-            "decode() of the codes differs from the forward; it may use codes, noise and the state, nothing else",
+            f"what the codes decode to differs from the forward; {hook(quantizer, 'decode')} may use codes, noise and "
+            "the state, nothing else",
         )
 
 
@@ -90,12 +79,13 @@ def state_round_trips(make: Make) -> None:
         demand(
             same(first, second),
             f"a fresh object that loaded the state differs in {mode(other)}; make hardness, counters and whatever "
-            "fit() or update() change Parameters or buffers",
+            f"{hook(quantizer, 'fit', 'update')} may change Parameters or buffers",
         )
     pairs = zip(_groups(quantizer, first.codes), _groups(other, first.codes), strict=True)
     demand(
         all(same(a[:3], b[:3]) and a.escape == b.escape for (_, a), (_, b) in pairs),
-        "a fresh object that loaded the state has other coding tables; keep what fit_tables() learns in buffers",
+        "a fresh object that loaded the state has other coding tables; keep what "
+        f"{hook(quantizer, 'fit_tables')} learns in buffers",
     )
 
 
@@ -111,7 +101,7 @@ def tables_are_valid(make: Make) -> None:
 def check_tables(source: Any, alphabet: tuple[int | None, ...], codes: Codes) -> None:
     """tables() of a quantizer or codec describes every stream of `codes` once, with valid integers."""
     for known, group in _groups(source, codes):
-        where = f"tables() after {known} of {len(alphabet)} streams: "
+        where = f"{hook(source, 'tables')} after {known} of {len(alphabet)} streams: "
         integers = {tensor.dtype for tensor in group[:3]}
         demand(integers == {torch.int64}, f"{where}counts, index and shift must be int64, got {integers}")
         demand(
@@ -131,26 +121,26 @@ def check_tables(source: Any, alphabet: tuple[int | None, ...], codes: Codes) ->
             )
 
 
-def bytes_round_trip(
-    make: Make, encode_codes: EncodeCodes, decode_codes: DecodeCodes, information: Information
-) -> None:
+def bytes_round_trip(make: Make) -> None:
     """Codes survive the file exactly, at most 0.5 % + 40 bit above their information under the tables."""
     quantizer = _trained(make).eval()
     positions = 200
     codes = quantizer(sample(quantizer, 1, positions, seed=4)).codes
     data = encode_codes(quantizer, codes)
-    demand(same(decode_codes(quantizer, data, positions), codes), "the decoded codes are not those that were encoded")
+    demand(
+        same(decode_codes(quantizer, data, positions), codes),
+        f"the decoded codes are not those that were encoded; {hook(quantizer, 'tables')} may use the known codes and "
+        "the state, nothing else",
+    )
     spent, needed = 8 * len(data), information(quantizer, codes)
     demand(
         spent <= 1.005 * needed + 40,
-        f"the file takes {spent} bit, but its information under tables() is {needed:.1f} bit; symbols must cost what "
-        "their table says",
+        f"the file takes {spent} bit, but its information is {needed:.1f} bit; {hook(quantizer, 'tables')} must give "
+        "the same tables at every call",
     )
 
 
-def wild_symbols_round_trip(
-    make: Make, encode_codes: EncodeCodes, decode_codes: DecodeCodes, information: Information
-) -> None:
+def wild_symbols_round_trip(make: Make) -> None:
     """Symbols that training never saw survive too: both ends of an alphabet, both ends of the escape."""
     quantizer = _trained(make).eval()
     codes = quantizer(sample(quantizer, 1, POSITIONS)).codes.clone()
@@ -160,20 +150,20 @@ def wild_symbols_round_trip(
     data = encode_codes(quantizer, codes)
     demand(
         same(decode_codes(quantizer, data, POSITIONS), codes),
-        "symbols outside the fitted range do not survive; tables() needs a positive count for each, or escape=True",
+        f"symbols outside the fitted range do not survive; {hook(quantizer, 'tables')} needs a positive count for "
+        "each, or escape=True",
     )
 
 
-def bits_agree_with_the_coder(
-    make: Make, encode_codes: EncodeCodes, decode_codes: DecodeCodes, information: Information
-) -> None:
+def bits_agree_with_the_coder(make: Make) -> None:
     """The bits of a forward in evaluation are at least what the coder spends; those of a learned rate within 5 %."""
     quantizer = _trained(make).eval()
     out = quantizer(sample(quantizer, 1, 400, seed=6))
     spent, said = information(quantizer, out.codes), float(out.bits.detach().sum())
     demand(
         spent <= 1.05 * said and (not quantizer.rate_is_learned or said <= 1.05 * spent + 40),
-        f"a forward says {said:.0f} bit, the coder spends {spent:.0f}; bits must be those of the tables, or nominal",
+        f"a forward says {said:.0f} bit, the coder spends {spent:.0f}; the bits of {hook(quantizer, 'objective')} must "
+        "be those of the tables, or nominal",
     )
 
 
@@ -200,8 +190,8 @@ def _groups(source: Any, codes: Codes) -> Iterator[tuple[int, Tables]]:
         demand(
             shape == group.shift.shape == (codes.shape[0], shape[min(1, len(shape) - 1)], codes.shape[2])
             and 0 < shape[1] <= left,
-            f'tables() after {known} streams: index and shift must both be "B S T" with B={codes.shape[0]}, '
-            f"S from 1 to {left}, T={codes.shape[2]}; got {shape} and {tuple(group.shift.shape)}",
+            f'{hook(source, "tables")} after {known} streams: index and shift must both be "B S T" with '
+            f"B={codes.shape[0]}, S from 1 to {left}, T={codes.shape[2]}; got {shape} and {tuple(group.shift.shape)}",
         )
         yield known, group
         known += shape[1]

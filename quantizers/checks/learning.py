@@ -2,6 +2,7 @@
 
 import torch
 
+from ..base import Quantizer
 from .running import (
     FITTED_ON,
     POSITIONS,
@@ -12,6 +13,7 @@ from .running import (
     drawn,
     entropy,
     fresh,
+    hook,
     ready,
     sample,
     seeded,
@@ -25,7 +27,8 @@ def for_rate_is_met(make: Make) -> None:
     """for_rate(channels, bits) gives options that spend `bits` within 5 %, or refuses in one line."""
     quantizer = fresh(make)
     own = [(quantizer.channels, bits) for bits in (4.0, 6.5, 10.0)]
-    for channels, bits in (*own, *ASKED_RATES):
+    others = [(channels, bits) for channels, bits in ASKED_RATES if _takes(type(quantizer), channels)]
+    for channels, bits in (*own, *others):
         try:
             options = quantizer.for_rate(channels, bits)
         except ValueError as refusal:
@@ -54,7 +57,7 @@ def coarsening_lowers_the_rate(make: Make) -> None:
     demand(
         (coarse < 0.95 * before if quantizer.rate_is_learned else coarse == before) and abs(after - before) < 0.05,
         f"codes must carry {wanted} after coarsen(0.5), and as much again after coarsen(-0.5), but they carry "
-        f"{before:.3f}, {coarse:.3f}, {after:.3f} bit; widen the steps by exp(amount)",
+        f"{before:.3f}, {coarse:.3f}, {after:.3f} bit; widen the steps by exp(amount) in {hook(quantizer, 'coarsen')}",
     )
 
 
@@ -71,8 +74,9 @@ def codes_follow_the_data(make: Make) -> None:
         error = float((out.latents - latents).square().mean() / latents.square().mean())
         demand(
             information >= wanted and error < 0.95,
-            f"after fit() on data of standard deviation {scale:g} the codes carry {information:.2f} bit of at least "
-            f"{wanted:.2f}, error {error:.2f} of its power; start codebooks, scales and projections from the data",
+            f"started on data of standard deviation {scale:g} the codes carry {information:.2f} bit of at least "
+            f"{wanted:.2f}, error {error:.2f} of its power; start codebooks, scales and projections from the data in "
+            f"{hook(quantizer, 'fit')}",
         )
 
 
@@ -84,10 +88,15 @@ def diverged_latents_do_no_harm(make: Make) -> None:
         try:
             seeded(quantizer.fit, latents)
         except ValueError as refusal:
-            demand(not latents.isfinite().all(), f"fit() refuses constant latents ({refusal}); they must do")
+            must = f"{hook(quantizer, 'fit')} refuses constant latents ({refusal}); they must do"
+            demand(not latents.isfinite().all(), must)
             continue
         for name, state in state_of(quantizer).items():
-            demand(bool(state.isfinite().all()), f"{name} is not finite after fit() on latents that are all {value:g}")
+            demand(
+                bool(state.isfinite().all()),
+                f"{name} is not finite after a start on latents that are all {value:g}; call require_finite() or "
+                f"guard divisions in {hook(quantizer, 'fit')}",
+            )
         if latents.isfinite().all():
             check_fields(quantizer.eval(), quantizer(latents[:3, :, :POSITIONS]), POSITIONS)
 
@@ -99,7 +108,20 @@ def fit_and_update_run(make: Make) -> None:
     for step, progress in enumerate((0.0, 0.01, 0.3, 0.79, 1.0)):
         out = quantizer(sample(quantizer, 4, 16, seed=step))
         quantizer.update(out.source, out.codes, progress)
+    update = hook(quantizer, "update")
     for name, value in state_of(quantizer).items():
-        demand(bool(value.isfinite().all()), f"{name} is not finite after update(); guard divisions by counts")
-        demand(shapes[name] == (value.shape, value.dtype), f"{name} has another shape or dtype after update()")
+        demand(bool(value.isfinite().all()), f"{name} is not finite after {update}; guard divisions by counts")
+        demand(
+            shapes[name] == (value.shape, value.dtype),
+            f"{name} has another shape or dtype after {update}; change it in place",
+        )
     check_fields(quantizer, quantizer(sample(quantizer)), POSITIONS)
+
+
+def _takes(cls: type[Quantizer], channels: int) -> bool:
+    """Whether the method is made for so many channels; a lattice has its own number."""
+    try:
+        seeded(cls, channels)
+    except ValueError:
+        return False
+    return True

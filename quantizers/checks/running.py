@@ -1,9 +1,11 @@
 """What the executable contracts of quantizers and codecs are made of: run named checks, compare states, demand.
 
-A check raises AssertionError with what must hold, what was got, and what to write instead.
+A check raises AssertionError with what must hold, what was got, and what to write instead in which of the plug-in's
+methods, never in a final one.
 """
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import Latents, Noise, Quantized, Quantizer, Stage
+from ..parts.finals import is_final, written
 
 Make = Callable[[], Quantizer]
 TOLERANCE = 1e-5  # float32 results depend on the batch's size in their last bits
@@ -48,7 +51,7 @@ def run_named(
         except AssertionError as error:
             failure = str(error)
         except Exception as error:  # a plug-in may raise anything
-            failure = f"{type(error).__name__}: {error}"
+            failure = f"{_raiser(error)}{type(error).__name__}: {' '.join(str(error).split())}"
         passed, message = not failure, failure
         if name in expected:
             passed = not passed
@@ -72,6 +75,11 @@ def demand(holds: bool | Tensor, message: str) -> None:
     """Raise AssertionError with `message` unless it holds (python -O keeps it)."""
     if not holds:
         raise AssertionError(message)
+
+
+def hook(module: nn.Module, *names: str) -> str:
+    """What a plug-in writes to change what these methods do, for messages."""
+    return " or ".join(dict.fromkeys(written(type(module), name) for name in names))
 
 
 def seeded(function: Callable[..., Any], *arguments: Any, seed: int = 0) -> Any:
@@ -124,17 +132,19 @@ def check_fields(quantizer: Quantizer, out: Quantized, positions: int) -> None:
         "bits": ((3, positions), dtype),
         "source": ((3, channels, positions), dtype),
     }
+    coding = coded_by(quantizer)
     for name, (shape, kind) in wanted.items():
         got = getattr(out, name)
         demand(
             tuple(got.shape) == shape and got.dtype == kind,
-            f"Quantized.{name} must be {shape} of {kind} in {mode(quantizer)}, got {tuple(got.shape)} of {got.dtype}",
+            f"Quantized.{name} must be {shape} of {kind} in {mode(quantizer)}, got {tuple(got.shape)} of {got.dtype}; "
+            f"correct {coding if name in ('latents', 'codes') else hook(quantizer, 'objective')}",
         )
+    demand(bool(out.latents.isfinite().all()), f"latents of finite latents must be finite; correct {coding}")
     demand(
-        bool(out.latents.isfinite().all() and out.loss.isfinite()), "latents and loss of finite latents must be finite"
+        bool(out.loss.isfinite() and (out.bits >= 0).all()),
+        f"loss must be finite and bits at least 0; correct {hook(quantizer, 'objective')}",
     )
-    demand(bool((out.bits >= 0).all()), "bits must be at least 0")
-    demand(not out.source.requires_grad, "source must be detached")
 
 
 def objective_of(output: Tensor, quantized: tuple[Quantized, ...]) -> Tensor:
@@ -147,6 +157,7 @@ def objective_of(output: Tensor, quantized: tuple[Quantized, ...]) -> Tensor:
 
 def check_gradients(module: nn.Module, loss: Tensor) -> None:
     """Every parameter that asks for a gradient gets a finite one that is not all zero."""
+    used = hook(module, "surrogate", "objective") if isinstance(module, Quantizer) else hook(module, "forward")
     module.zero_grad()
     loss.backward()
     for name, parameter in module.named_parameters():
@@ -155,20 +166,23 @@ def check_gradients(module: nn.Module, loss: Tensor) -> None:
             demand(
                 gradient is not None and bool(gradient.isfinite().all() and gradient.any()),
                 f"the gradient of {name} is missing, zero, NaN or infinite, for output, loss and bits together; use it "
-                "in surrogate() or objective(), or set requires_grad=False",
+                f"in {used}, or set requires_grad=False",
             )
 
 
 def check_state_is_kept(module: nn.Module, first_input: Tensor, other_input: Tensor) -> None:
     """Neither the checkpoint's state nor hidden state in Python changes in a forward."""
+    kept = "from forward() to its quantizers' update()"
+    if isinstance(module, Quantizer):
+        kept = f"from {coded_by(module)} to {hook(module, 'update')}"
     before = state_of(module)
     first = seeded(module, first_input)
     module(other_input)
     moved = changes(before, state_of(module))
-    demand(not moved, f"a forward in {mode(module)} changed {', '.join(moved)}; move that to update()")
+    demand(not moved, f"a forward in {mode(module)} changed {', '.join(moved)}; move that {kept}")
     demand(
         same(first, seeded(module, first_input)),
-        f"the same forward in {mode(module)} gives another result the second time; keep no state outside update()",
+        f"the same forward in {mode(module)} gives another result the second time; move what it keeps {kept}",
     )
 
 
@@ -196,6 +210,23 @@ def drawn(quantizer: Quantizer, latents: Latents) -> Noise:
     return seeded(quantizer.draw, latents.shape[0], latents.shape[2])
 
 
+def coded_by(quantizer: Quantizer) -> str:
+    """What a plug-in writes to change what a forward does in the present mode, for messages."""
+    return hook(quantizer, *(("surrogate",) if quantizer.training else ("encode", "decode")))
+
+
 def mode(module: nn.Module) -> str:
     """Its name in messages."""
     return "training" if module.training else "evaluation"
+
+
+def _raiser(error: Exception) -> str:
+    """The innermost method of a module that an error came out of and that is not final: "tables(): "."""
+    name = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        owner, method = frame.f_locals.get("self", frame.f_locals.get("cls")), frame.f_code.co_name
+        cls = owner if isinstance(owner, type) else type(owner)
+        member = getattr(cls, method, None)
+        if issubclass(cls, nn.Module) and member is not None and not is_final(member) and method != "_call_impl":
+            name = f"{method}(): "
+    return name

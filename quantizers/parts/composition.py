@@ -3,7 +3,7 @@
 import math
 from abc import ABC
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast, final
+from typing import Any, ClassVar, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ TOLERATED = 0.05  # of a rate that was asked for
 
 class Composition(Quantizer, ABC):
     """Quantizers one after another or side by side; the first `active` of them are in operation."""
+
+    instead: ClassVar[dict[str, str]] = {name: f"{name}() of the parts" for name in ("tables", "fit_tables", "coarsen")}
 
     def __init__(self, channels: int, parts: Iterable[Quantizer]) -> None:
         super().__init__(channels)

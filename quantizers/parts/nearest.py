@@ -6,6 +6,8 @@ The scores of a chunk of vectors are one addmm that stays in the cache. In a lon
 is found first, then the block, then the place in it. Ties go to the lowest index, as argmin says. It runs under vmap.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -28,10 +30,21 @@ def scorer(codewords: Float[Tensor, "K C"], metric: Float[Tensor, " C"]) -> Scor
 
 def nearest(vectors: Float[Tensor, "N C"], scorer: Scorer) -> Int[Tensor, " N"]:
     """Index of each vector's nearest codeword."""
+    return chosen(vectors, scorer, lambda scores, _: lowest(scores), vectors[:, :0])
+
+
+def chosen(
+    vectors: Float[Tensor, "N C"],
+    scorer: Scorer,
+    choose: Callable[[Tensor, Tensor], Tensor],
+    noise: Float[Tensor, "N R"],
+) -> Int[Tensor, " N"]:
+    """Index of the codeword that `choose` takes for each vector, from its scores "n K" and its noise "n R"."""
     offset, weights = scorer
     rows = max(LEAST_ROWS, CHUNK.get(vectors.device.type, LARGE_CHUNK) // len(offset))
-    chosen = [lowest(torch.addmm(offset, chunk, weights, alpha=-1)) for chunk in vectors.split(rows)]
-    return torch.cat(chosen) if len(chosen) > 1 else chosen[0]
+    parts = zip(vectors.split(rows), noise.split(rows), strict=True)
+    indices = [choose(torch.addmm(offset, part, weights, alpha=-1), drawn) for part, drawn in parts]
+    return torch.cat(indices) if len(indices) > 1 else indices[0]
 
 
 def lowest(scores: Float[Tensor, "N K"]) -> Int[Tensor, " N"]:

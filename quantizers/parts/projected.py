@@ -7,7 +7,7 @@ The decoder sums in one order whatever the shape, so that a frame alone is decod
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,15 @@ class ProjectedQuantizer(Quantizer, ABC):
         ValueError: fewer than 2 or more than 65536 levels, no dimension, an unknown projection, `hidden` without MLP.
     """
 
+    instead: ClassVar[dict[str, str]] = {
+        "alphabet": "the argument levels",
+        "project": "bound()",
+        "encode": "bound() or cells()",
+        "decode": "points()",
+        "surrogate": "substitute()",
+        "stepper": "bound(), cells(), points() or substitute()",
+        "fit": "bound() or middle",
+    }
     centre: Tensor
     gain: Tensor
 

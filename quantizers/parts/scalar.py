@@ -6,7 +6,7 @@ The projections around them are those of projected.py.
 import math
 from abc import ABC
 from collections.abc import Iterator
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -36,6 +36,12 @@ class UniformQuantizer(ProjectedQuantizer, ABC):
         dithered: add noise before the quantizer and subtract it after it (eq. 11).
     """
 
+    instead: ClassVar[dict[str, str]] = {
+        "bound": "the option levels",
+        "cells": "the option levels",
+        "points": "the option levels",
+        **{name: "substitute()" for name in ("encode", "decode", "surrogate", "stepper", "fit")},
+    }
     per_unit: Tensor
     offset: Tensor
     last: Tensor

@@ -13,7 +13,7 @@ the rate. It starts from the data and at the target, and the rate controller wid
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,19 @@ class SteppedQuantizer(Quantizer, ABC):
         surrogate_rounding: what replaces rounding in training, in decoder and likelihood alike.
     """
 
+    instead: ClassVar[dict[str, str]] = {
+        "noise_rows": "the argument surrogate_rounding",
+        "encode": "analysis()",
+        "decode": "analysis()",
+        "surrogate": "analysis()",
+        "stepper": "analysis()",
+        "objective": "log2_mass() or stream_noise()",
+        "update": "log2_mass()",
+        "fit": "fit_density()",
+        "tables": "density or further_tables()",
+        "fit_tables": "density",
+        "coarsen": "analysis()",
+    }
     rate_is_learned = True
     most_bits: float  # per channel, as far as the tables reach
 

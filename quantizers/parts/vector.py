@@ -1,25 +1,27 @@
 """What every vector quantizer shares: nearest codeword, start of the codebook, replacement of idle codewords.
 
 Initialisation and replacement are policies that a method takes or leaves, so that a comparison changes one thing at a
-time. A method writes `surrogate` and, where it has them, its auxiliary loss or its own update; one whose codewords are
-computed from parameters writes `codewords`, `place` and `move`.
+time. A method writes `replace`, what training puts in place of a chosen codeword, and where it has them its auxiliary
+loss or its own update; one that samples its codes in training writes `choose`; one whose codewords are computed from
+parameters writes `codewords`, `place` and `move`. Training at once and frame by frame both derive from these.
 """
 
 import math
 from abc import ABC
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..base import Codes, Latents, Noise, Quantizer, StackedStepper, Stepper, require_finite
 from ..stacking import over_variants
 from .clustering import kmeans
-from .nearest import lowest, nearest, scorer
+from .nearest import chosen, lowest, scorer
 
 Codewords = Float[Tensor, "K C"]
+Scores = Float[Tensor, "N K"]
 Initialisation = Literal["kmeans", "samples", "noisy_samples", "normal"]
 
 MAX_BITS = 16.0
@@ -60,6 +62,15 @@ class VectorQuantizer(Quantizer, ABC):
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self.register_buffer("replacements", torch.zeros((), dtype=torch.int64))
 
+    instead: ClassVar[dict[str, str]] = {
+        "alphabet": "the option codebook_bits",
+        "encode": "codewords()",
+        "decode": "codewords()",
+        "surrogate": "replace() or choose()",
+        "stepper": "replace(), prepare() or choose()",
+        "stacked_stepper": "codewords()",
+        "fit": "place()",
+    }
     metric: Tensor
     batches_used: Tensor
     batches: Tensor
@@ -70,22 +81,42 @@ class VectorQuantizer(Quantizer, ABC):
     def alphabet(self) -> tuple[int | None, ...]:
         return (self.size,)
 
+    # -- what a method writes ---------------------------------------------------------------------------------------
+
     def codewords(self) -> Codewords:
         """All codewords; differentiable, computed from the Parameters at each call. Default: the codebook itself."""
         return self.codebook
 
-    @final
-    def encode(self, latents: Latents, noise: Noise) -> Codes:
-        batch, channels, positions = latents.shape
-        vectors = latents.detach().transpose(1, 2).reshape(-1, channels)
-        chosen = nearest(vectors, scorer(self.codewords().detach(), self.metric))
-        return chosen.reshape(batch, 1, positions)
+    def replace(self, latents: Latents, codewords: Latents, noise: Noise) -> Latents:
+        """What training puts in place of latents, given their codewords "B C T" and what prepare() made of the noise.
+
+        It says value and gradient alike; a loop over frames asks for the value alone, with T = 1 and without a graph.
+        Default: the codewords, whose gradient passes to the latents as it is (straight-through, arXiv:1308.3432).
+        """
+        return latents + (codewords - latents).detach()
+
+    def prepare(self, noise: Noise) -> Noise:
+        """What replace() is handed for noise "B R T": computed once, outside of a loop over frames. Default: itself."""
+        return noise
+
+    def choose(self, scores: Scores, noise: Float[Tensor, "N R"]) -> Int[Tensor, " N"]:
+        """The codeword that training takes for each of N vectors; evaluation takes the nearest.
+
+        Scores are half the squared distances to the codewords, but for a constant of each vector.
+        Default: the lowest, and with it the nearest codeword.
+        """
+        return lowest(scores)
+
+    # -- derived from it --------------------------------------------------------------------------------------------
+
+    def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
+        """Codes by choose(), latents by replace(). A method that overrides it goes without the fast frame loop."""
+        codes = self._chosen(latents, self.choose, noise)
+        return self.replace(latents, self.decode(codes, noise), self.prepare(noise)), codes
 
     @final
-    def straight_through(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
-        """The codewords and their codes; the gradient passes to the latents as it is (arXiv:1308.3432)."""
-        codes = self.encode(latents, noise)
-        return latents + (self.decode(codes, noise) - latents).detach(), codes
+    def encode(self, latents: Latents, noise: Noise) -> Codes:
+        return self._chosen(latents, lambda scores, _: lowest(scores), noise)
 
     @final
     def decode(self, codes: Codes, noise: Noise) -> Latents:
@@ -93,19 +124,27 @@ class VectorQuantizer(Quantizer, ABC):
 
     @final
     def stepper(self, noise: Noise) -> Stepper:
-        if self.bypass:
+        if self.bypass or (self.training and type(self).surrogate is not VectorQuantizer.surrogate):
             return super().stepper(noise)
         codebook = self.codewords().detach()
         offset, weights = scorer(codebook, self.metric)
         weights = weights.contiguous()
-        substitute = self.substitute(noise) if self.training else None
 
-        def one(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        def evaluated(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
             codes = lowest(torch.addmm(offset, latents, weights, alpha=-1))
-            chosen = codebook[codes]
-            return (chosen if substitute is None else substitute(latents, chosen, n)), codes.unsqueeze(1)
+            return codebook[codes], codes.unsqueeze(1)
 
-        return one
+        hooks = ("replace", "choose")
+        if not self.training or all(getattr(type(self), hook) is getattr(VectorQuantizer, hook) for hook in hooks):
+            return evaluated  # straight-through has the nearest codeword's value
+        drawn, prepared = _frames(noise), _frames(self.prepare(noise).unsqueeze(3))
+        columns = codebook.unsqueeze(2)
+
+        def trained(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
+            codes = self.choose(torch.addmm(offset, latents, weights, alpha=-1), drawn[n])
+            return self.replace(latents.unsqueeze(2), columns[codes], prepared[n]).squeeze(2), codes.unsqueeze(1)
+
+        return trained
 
     @final
     def stacked_stepper(self, parameters: Mapping[str, Tensor], noise: Noise) -> StackedStepper:
@@ -121,10 +160,6 @@ class VectorQuantizer(Quantizer, ABC):
             return rows[codes.view(latents.shape[:2]) + first]
 
         return one
-
-    def substitute(self, noise: Noise) -> Callable[[Tensor, Tensor, int], Tensor] | None:
-        """The surrogate's value for (latents, their codewords, frame n), where it is not the codeword itself."""
-        return None
 
     @final
     @torch.no_grad()
@@ -167,6 +202,13 @@ class VectorQuantizer(Quantizer, ABC):
             )
         return {"codebook_bits": bits}
 
+    def _chosen(self, latents: Latents, choose: Callable[[Tensor, Tensor], Tensor], noise: Noise) -> Codes:
+        batch, channels, positions = latents.shape
+        vectors = latents.detach().transpose(1, 2).reshape(-1, channels)
+        drawn = noise.transpose(1, 2).reshape(len(vectors), noise.shape[1])
+        codes = chosen(vectors, scorer(self.codewords().detach(), self.metric), choose, drawn)
+        return codes.reshape(batch, 1, positions)
+
     def _replace(self, idle: Tensor) -> None:
         targets, active = idle.nonzero()[:, 0], (~idle).nonzero()[:, 0]
         if len(targets) == 0 or len(active) == 0:
@@ -188,3 +230,8 @@ class VectorQuantizer(Quantizer, ABC):
         if self.initialisation == "noisy_samples":
             return vectors[: self.size] + torch.randn_like(vectors[: self.size])
         return kmeans(vectors * self.metric, self.size) / self.metric
+
+
+def _frames(noise: Tensor) -> tuple[Tensor, ...]:
+    """Noise "B R T ..." frame by frame."""
+    return noise.movedim(2, 0).contiguous().unbind(0)

@@ -7,10 +7,8 @@ import torch
 from codecbench.codecs.checks import run_checks as run_codec_checks
 from codecbench.codecs.frae import FRAE
 from codecbench.quantizers.base import Quantizer, Stage
-from codecbench.quantizers.checks.coding import coder_checks
 from codecbench.quantizers.checks.contract import run_checks
 from codecbench.quantizers.checks.running import built
-from codecbench.quantizers.coding.entropy import decode_codes, encode_codes, information
 from codecbench.quantizers.ema_vq import EMAVQ
 from codecbench.quantizers.identity import Identity
 from codecbench.quantizers.nsvq import NSVQ
@@ -74,7 +72,7 @@ def by_hand(method: type[Quantizer], **options: Any) -> Product:
 
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)
 def test_every_check_of_the_contract_holds(make: Any) -> None:
-    results = run_checks(make) + coder_checks(make, encode_codes, decode_codes, information)
+    results = run_checks(make)
     assert failures(results) == {}
 
 

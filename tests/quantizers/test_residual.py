@@ -9,10 +9,9 @@ import torch
 from codecbench.codecs.checks import run_checks as run_codec_checks
 from codecbench.codecs.frae import FRAE
 from codecbench.quantizers.base import Quantizer, Stage
-from codecbench.quantizers.checks.coding import coder_checks
 from codecbench.quantizers.checks.contract import run_checks
 from codecbench.quantizers.checks.running import built, same, state_of
-from codecbench.quantizers.coding.entropy import decode_codes, encode_codes, information
+from codecbench.quantizers.coding.entropy import decode_codes, encode_codes
 from codecbench.quantizers.ema_vq import EMAVQ
 from codecbench.quantizers.nsvq import NSVQ
 from codecbench.quantizers.product import Product
@@ -134,7 +133,7 @@ def test_every_check_of_the_contract_holds(stage: Stage, dropout: float) -> None
     def make() -> Residual:
         return Residual(5, stage, stages=2, dropout=dropout)
 
-    results = run_checks(make) + coder_checks(make, encode_codes, decode_codes, information)
+    results = run_checks(make)
     assert failures(results) == {}
 
 

@@ -1,14 +1,21 @@
 """Every check of the quantizer contract catches what it is there for, and lets a sound quantizer pass."""
 
+import ast
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import torch
-from codecbench.quantizers.base import Quantizer, Tables, require_finite
+from codecbench.quantizers.base import Quantized, Quantizer, Tables, require_finite
+from codecbench.quantizers.checks import coding
 from codecbench.quantizers.checks import contract as quantizer_checks
-from codecbench.quantizers.checks.coding import coder_checks
-from codecbench.quantizers.checks.running import Result
+from codecbench.quantizers.checks.running import Result, run_named
 from codecbench.quantizers.coding.entropy import decode_codes, encode_codes, information
+from codecbench.quantizers.parts.finals import is_final
+from codecbench.quantizers.parts.projected import ProjectedQuantizer
+from codecbench.quantizers.parts.stepped import SteppedQuantizer
+from codecbench.quantizers.parts.vector import VectorQuantizer
 from torch import Tensor, nn
 
 
@@ -195,15 +202,20 @@ class DescribesTooManyStreams(Sound):
 
 
 class IgnoresBypass(Sound):
-    def step(self, latents: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        codes = latents.round().long()
-        return latents + (codes - latents).detach(), codes
+    def stepper(self, noise: Tensor) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
+        return lambda latents, n: (latents.round(), latents.round().long())
 
 
 class ProjectsUnderAutocast(Sound):
-    def step(self, latents: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        turned = (torch.eye(self.channels) @ latents).float()
-        return super().step(turned, noise)
+    def encode(self, latents: Tensor, noise: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+            return super().encode((torch.eye(self.channels) @ latents).float(), noise)
+
+    def __call__(self, *arguments: Tensor) -> Quantized:
+        self.mixed = torch.is_autocast_enabled("cpu")
+        return super().__call__(*arguments)
+
+    mixed = False
 
 
 class MissesItsRate(Sound):
@@ -268,8 +280,8 @@ UNSOUND = [
     ("shapes_and_alphabet", WrongAlphabet, "must lie in 0..2"),
     ("decode_inverts_encode", DecodesReversed, "quantizing decoded latents again"),
     ("one_position_at_a_time", MixesPositions, "quantize each position alone"),
-    ("stepper_equals_step", StepsOnItsOwn, "differs from step"),
-    ("stacked_stepper_equals_step", StacksOnItsOwn, "differs from each variant's step"),
+    ("stepper_equals_step", StepsOnItsOwn, "stepper\\(\\) gives other values frame by frame"),
+    ("stacked_stepper_equals_step", StacksOnItsOwn, "stacked_stepper\\(\\) gives other values"),
     ("start_continues_the_sequence", DrawsFromTheGenerator, "must repeat the noise"),
     ("start_continues_the_sequence", ForgetsStart, "must repeat the noise"),
     ("batch_size_does_not_matter", MixesItems, "otherwise than in a batch"),
@@ -287,7 +299,7 @@ UNSOUND = [
     ("tables_are_valid", HasNoEscape, "set escape=True"),
     ("tables_are_valid", PointsBesideTheTable, "index must lie in 0..0"),
     ("tables_are_valid", DescribesTooManyStreams, "S from 1 to 3"),
-    ("bypass_passes_through", IgnoresBypass, "must pass unchanged"),
+    ("bypass_passes_through", IgnoresBypass, "must pass stepper"),
     ("autocast_does_not_change_codes", ProjectsUnderAutocast, "change under autocast"),
     ("for_rate_is_met", MissesItsRate, "spend 6 bit"),
     ("for_rate_is_met", RefusesAtLength, "refuse in one line"),
@@ -304,7 +316,7 @@ UNSOUND = [
 
 def test_the_sound_quantizer_passes_everything() -> None:
     assert failures(quantizer_checks.run_checks(Sound)) == {}
-    assert failures(coder_checks(Sound, encode_codes, decode_codes, information)) == {}
+    assert len(quantizer_checks.CHECKS) == 26
 
 
 @pytest.mark.parametrize(("check", "unsound", "message"), UNSOUND)
@@ -314,7 +326,8 @@ def test_the_check_catches(check: str, unsound: Callable[[], Quantizer], message
 
 
 def test_every_check_is_itself_checked() -> None:
-    assert {check for check, *_ in UNSOUND} == set(quantizer_checks.CHECKS)
+    by_the_coder = {"bytes_round_trip", "wild_symbols_round_trip", "bits_agree_with_the_coder"}
+    assert {check for check, *_ in UNSOUND} == set(quantizer_checks.CHECKS) - by_the_coder
 
 
 def cheap(source: Quantizer, codes: Tensor) -> float:
@@ -329,11 +342,17 @@ def clipped(source: Quantizer, codes: Tensor) -> bytes:
     return encode_codes(source, codes.clamp(-(2**15), 2**15))
 
 
-def test_the_coder_checks_catch_a_wrong_coder() -> None:
-    both = {"bytes_round_trip", "wild_symbols_round_trip"}
-    assert failures(coder_checks(Sound, encode_codes, backwards, information)).keys() == both
-    assert failures(coder_checks(Sound, encode_codes, decode_codes, cheap)).keys() == {"bytes_round_trip"}
-    assert failures(coder_checks(Sound, clipped, decode_codes, information)).keys() == {"wild_symbols_round_trip"}
+@pytest.mark.parametrize(
+    "name, wrong, caught",
+    [
+        ("decode_codes", backwards, {"bytes_round_trip", "wild_symbols_round_trip"}),
+        ("information", cheap, {"bytes_round_trip"}),
+        ("encode_codes", clipped, {"wild_symbols_round_trip"}),
+    ],
+)
+def test_a_wrong_coder_is_caught(name: str, wrong: object, caught: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coding, name, wrong)
+    assert failures(quantizer_checks.run_checks(Sound)).keys() == caught
 
 
 class SaysTooLittle(Sound):
@@ -348,11 +367,112 @@ class SaysTooMuch(Sound):
 
 @pytest.mark.parametrize("unsound", [SaysTooLittle, SaysTooMuch])
 def test_bits_that_are_not_the_coders_are_caught(unsound: Callable[[], Quantizer]) -> None:
-    results = coder_checks(unsound, encode_codes, decode_codes, information)
-    assert failures(results).keys() == {"bits_agree_with_the_coder"}
+    with pytest.raises(AssertionError, match=r"the bits of objective\(\) must"):
+        coding.bits_agree_with_the_coder(unsound)
 
 
 def test_checks_leave_the_random_generator_alone() -> None:
     before = torch.get_rng_state()
     quantizer_checks.run_checks(Sound)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# -- what a failure says ----------------------------------------------------------------------------------------------
+
+
+class Lattice(Sound):
+    """Made for three channels alone, at a rate of its own."""
+
+    @property
+    def alphabet(self) -> tuple[int | None, ...]:
+        return (4,) * self.channels
+
+    def __init__(self, channels: int = 3) -> None:
+        if channels != 3:
+            raise ValueError(f"channels={channels} must be 3")
+        super().__init__(channels)
+
+    @classmethod
+    def for_rate(cls, channels: int, bits: float, **fixed: object) -> dict[str, object]:
+        if bits == 6.5:
+            return {}
+        raise ValueError("nearest: 6")
+
+
+def test_for_rate_is_not_asked_about_channels_that_the_method_refuses() -> None:
+    Lattice.for_rate = classmethod(lambda cls, channels, bits: {} if channels != 3 else Sound.for_rate(3, bits))
+    quantizer_checks.CHECKS["for_rate_is_met"](Lattice)
+
+
+class Vector(VectorQuantizer):
+    """What derives from a base names the hooks that the base calls."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__(channels, 3.0)
+
+
+class CutsItsGradient(Vector):
+    def replace(self, latents: Tensor, codewords: Tensor, noise: Tensor) -> Tensor:
+        return codewords.detach()
+
+
+class LosesItsValue(Vector):
+    def replace(self, latents: Tensor, codewords: Tensor, noise: Tensor) -> Tensor:
+        return codewords + latents if torch.is_grad_enabled() else codewords
+
+
+class ChoosesByTheBatch(Vector):
+    def choose(self, scores: Tensor, noise: Tensor) -> Tensor:
+        return super().choose(scores - scores.mean(0), noise)
+
+
+class StartsNowhere(Vector):
+    def place(self, codewords: Tensor) -> None:
+        self.codebook.data.fill_(1.0)
+
+
+class Raises(Vector):
+    def codewords(self) -> Tensor:
+        return self.codebook[self.size]
+
+
+@pytest.mark.parametrize(
+    ("check", "unsound", "message"),
+    [
+        ("the_gradient_reaches_the_input", CutsItsGradient, r"^replace\(\) or choose\(\) has no gradient"),
+        ("stepper_equals_step", LosesItsValue, r"replace\(\), prepare\(\) or choose\(\) gives other values frame by"),
+        ("one_position_at_a_time", ChoosesByTheBatch, r"in replace\(\) or choose\(\)$"),
+        ("codes_follow_the_data", StartsNowhere, r"from the data in place\(\)$"),
+        ("shapes_and_alphabet", Raises, r"^codewords\(\): IndexError"),
+    ],
+)
+def test_a_failure_names_what_the_plug_in_writes(check: str, unsound: type[Quantizer], message: str) -> None:
+    result = run_named({check: lambda: quantizer_checks.CHECKS[check](unsound)})[0]
+    assert re.search(message, result.message), result.message
+
+
+FINAL = sorted(name for name in vars(Quantizer) if is_final(vars(Quantizer)[name]) and name != "forward")
+
+
+def test_no_failure_names_a_final_method() -> None:
+    said = [str(base.instead) for base in (Quantizer, VectorQuantizer, ProjectedQuantizer, SteppedQuantizer)]
+    for path in Path(coding.__file__).parent.glob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        said += [ast.unparse(call.args[1]) for call in calls if getattr(call.func, "id", "") == "demand"]
+    assert len(said) > 40
+    assert [text for text in said for name in FINAL if re.search(rf"\b{name}\(\)", text)] == []
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "hint"),
+    [
+        (Quantizer, "draw", "final in Quantizer; write random() or noise_rows instead"),
+        (VectorQuantizer, "encode", "final in VectorQuantizer; write codewords() instead"),
+        (ProjectedQuantizer, "surrogate", "final in ProjectedQuantizer; write substitute() instead"),
+        (SteppedQuantizer, "stepper", "final in SteppedQuantizer; write analysis() instead"),
+        (VectorQuantizer, "nominal_bits", "final in Quantizer; call yours otherwise"),
+    ],
+)
+def test_what_is_final_cannot_be_overridden(base: type, name: str, hint: str) -> None:
+    with pytest.raises(TypeError, match=f"Mine.{name} overrides what is {re.escape(hint)}"):
+        type("Mine", (base,), {name: lambda self: None})
