@@ -17,6 +17,7 @@ from codecbench.leaderboards import records
 from codecbench.leaderboards.claims import report as claims_report
 from codecbench.leaderboards.claims.judging import Result
 from codecbench.leaderboards.claims.model import Asked, claims_files
+from codecbench.leaderboards.errors import ClaimsError
 from codecbench.leaderboards.item_plots import Labels, boxes
 from codecbench.leaderboards.records import Record
 
@@ -172,7 +173,7 @@ def test_a_malformed_file_is_one_line(change: dict[str, Any], line: str, tmp_pat
         target[last] = value
         if value is None:
             del target[last]
-    with pytest.raises(UserError) as error:
+    with pytest.raises((ClaimsError, UserError)) as error:
         settled(written(content, tmp_path))
     assert line in str(error.value) and "\n" not in str(error.value)
 
