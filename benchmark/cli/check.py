@@ -82,10 +82,5 @@ def _results(part: str, name: str, cls: type, make: Any) -> list[Any]:
 
 
 CHECK = Command(
-    name="check",
-    summary="run the contract's checks on a plug-in",
-    examples=EXAMPLES,
-    add_arguments=_add_arguments,
-    run=_check,
-    groups=("quantizer", "codec"),
+    "check", "run the contract's checks on a plug-in", EXAMPLES, _add_arguments, _check, groups=("quantizer", "codec")
 )

@@ -35,9 +35,5 @@ def _controls(arguments: argparse.Namespace, _: Options) -> int:
 
 
 CONTROLS = Command(
-    name="controls",
-    summary="do a run's codes matter? its ESTOI with codes shuffled",
-    examples=EXAMPLES,
-    add_arguments=_add_arguments,
-    run=_controls,
+    "controls", "do a run's codes matter? its ESTOI with codes shuffled", EXAMPLES, _add_arguments, _controls
 )

@@ -54,16 +54,8 @@ def _transcode(arguments: argparse.Namespace, _: Options) -> int:
 
 
 ENCODE = Command(
-    name="encode",
-    summary="a sound file to a bitstream, by the codec of a run",
-    examples=ENCODE_EXAMPLES,
-    add_arguments=_add_encode,
-    run=_transcode,
+    "encode", "a sound file to a bitstream, by the codec of a run", ENCODE_EXAMPLES, _add_encode, _transcode
 )
 DECODE = Command(
-    name="decode",
-    summary="a bitstream to a sound file of the same length and rate",
-    examples=DECODE_EXAMPLES,
-    add_arguments=_add_decode,
-    run=_transcode,
+    "decode", "a bitstream to a sound file of the same length and rate", DECODE_EXAMPLES, _add_decode, _transcode
 )

@@ -29,9 +29,5 @@ def _gate(arguments: argparse.Namespace, _: Options) -> int:
 
 
 GATE = Command(
-    name="gate",
-    summary="train the ci recipe; exit 1 if a score dropped below the baseline's",
-    examples=EXAMPLES,
-    add_arguments=_add_arguments,
-    run=_gate,
+    "gate", "train the ci recipe; exit 1 if a score dropped below the baseline's", EXAMPLES, _add_arguments, _gate
 )

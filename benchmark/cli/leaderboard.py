@@ -40,10 +40,4 @@ def _leaderboard(arguments: argparse.Namespace, _: Options) -> int:
     return 0
 
 
-LEADERBOARD = Command(
-    name="leaderboard",
-    summary="the tables of all records",
-    examples=EXAMPLES,
-    add_arguments=_add_arguments,
-    run=_leaderboard,
-)
+LEADERBOARD = Command("leaderboard", "the tables of all records", EXAMPLES, _add_arguments, _leaderboard)

@@ -172,10 +172,4 @@ def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0].lstrip("# ").strip()
 
 
-LS = Command(
-    name="ls",
-    summary="what there is: quantizers, codecs, data, metrics, recipes",
-    examples=EXAMPLES,
-    add_arguments=_add_arguments,
-    run=_ls,
-)
+LS = Command("ls", "what there is: quantizers, codecs, data, metrics, recipes", EXAMPLES, _add_arguments, _ls)

@@ -47,10 +47,4 @@ def draw(path: Path, at: float, target: Path, frame: int) -> str:
     return f"{shown(target)}: {frame} samples from {at:g} s; {kinds[0]} tonal and {kinds[1]} noise maskers"
 
 
-MASK = Command(
-    name="mask",
-    summary="draw what a frame of a sound masks",
-    examples=EXAMPLES,
-    add_arguments=_add_arguments,
-    run=_mask,
-)
+MASK = Command("mask", "draw what a frame of a sound masks", EXAMPLES, _add_arguments, _mask)

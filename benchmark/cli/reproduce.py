@@ -38,11 +38,5 @@ def _reproduce(arguments: argparse.Namespace, options: Options) -> int:
 
 
 REPRODUCE = Command(
-    name="reproduce",
-    summary="test a paper's published claims",
-    examples=EXAMPLES,
-    add_arguments=_add_arguments,
-    run=_reproduce,
-    groups=("data",),
-    resumes="",
+    "reproduce", "test a paper's published claims", EXAMPLES, _add_arguments, _reproduce, groups=("data",), resumes=""
 )

@@ -140,11 +140,11 @@ def _value(place: str, annotation: Any, default: Any) -> tuple[str, str]:
 
 
 RUN = Command(
-    name="run",
-    summary="train, code and score every combination on real files",
-    examples=EXAMPLES,
-    add_arguments=_add_arguments,
-    run=_run,
+    "run",
+    "train, code and score every combination on real files",
+    EXAMPLES,
+    _add_arguments,
+    _run,
     groups=SPEC_GROUPS,
     resumes=", without --force,",
     helps=True,

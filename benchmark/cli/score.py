@@ -64,18 +64,12 @@ def _references(arguments: argparse.Namespace, options: Options) -> int:
     return 0
 
 
-SCORE = Command(
-    name="score",
-    summary="score what another codec decoded, as a run is scored",
-    examples=SCORE_EXAMPLES,
-    add_arguments=_add_score,
-    run=_score,
-)
+SCORE = Command("score", "score what another codec decoded, as a run is scored", SCORE_EXAMPLES, _add_score, _score)
 REFERENCES = Command(
-    name="references",
-    summary="write a corpus's test items as files for other codecs to code",
-    examples=REFERENCES_EXAMPLES,
-    add_arguments=_add_references,
-    run=_references,
+    "references",
+    "write a corpus's test items as files for other codecs to code",
+    REFERENCES_EXAMPLES,
+    _add_references,
+    _references,
     groups=("data",),
 )

@@ -4,7 +4,6 @@ import argparse
 import math
 import sys
 from importlib import import_module
-from typing import Any, NamedTuple
 
 from .command import Command, Options, Parser
 
@@ -15,13 +14,6 @@ EXAMPLES = """examples:
   benchmark speed stoi --help
 
 Both sides take turns, on one thread. They are compared before that; what differs is not timed (exit code 1)."""
-
-
-class Measurement(NamedTuple):
-    """A file of benchmark/speed/, and the arguments of its `measure`."""
-
-    summary: str
-    options: dict[str, dict[str, Any]]
 
 
 def _names(text: str) -> list[str]:
@@ -48,59 +40,41 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _some(kind: Any, default: Any, metavar: str, text: str = "") -> dict[str, Any]:
-    """An option, its default behind its text."""
-    about = f"{text} (default: {default})".strip() if default is not None else text
-    return {"type": kind, "default": default, "metavar": metavar, "help": about}
-
-
-DATA = _some(str, None, "DIR", "the folder LibriSpeech/ (default: the demo voices)")
-MEASUREMENTS = {
-    "frame_loop": Measurement(
+OPTIONS = {  # name: how it is read, its placeholder, what it says
+    "data": (str, "DIR", "the folder LibriSpeech/; else the demo voices"),
+    "quantizer": (_names, "Q[,Q]", "see benchmark ls quantizers"),
+    "codec": (_names, "C[,C]", "see benchmark ls codecs"),
+    "case": (_names, "CASE[,CASE]", "shapes of the codebooks"),
+    "batch": (_counts, "N[,N]", "numbers of items"),
+    "items": (_count, "N", "utterances"),
+    "seconds": (_seconds, "S", "of speech"),
+    "rounds": (_count, "N", "how often each side is timed"),
+    "workers": (_count, "N", "processes; else as many as runs take"),
+}
+MEASUREMENTS = {  # name: what it measures, its options and their defaults
+    "frame_loop": (
         "the feedback loop's training step: hand-written backward or autograd",
-        {"quantizer": _some(_names, "identity,ste_vq,ema_vq,nsvq", "Q[,Q]"), "rounds": _some(_count, 9, "N")},
+        {"quantizer": "identity,ste_vq,ema_vq,nsvq", "rounds": 9},
     ),
-    "spsa": Measurement(
+    "spsa": (
         "VSTOI of SPSA's variants: all at once or one by one",
-        {
-            "data": DATA,
-            "quantizer": _some(_names, "kmeans_vq,identity", "Q[,Q]"),
-            "batch": _some(_counts, "1,4", "N[,N]", "numbers of items in a step"),
-            "seconds": _some(_seconds, 2.0, "S", "of an item"),
-            "rounds": _some(_count, 3, "N"),
-        },
+        {"data": None, "quantizer": "kmeans_vq,identity", "batch": "1,4", "seconds": 2.0, "rounds": 3},
     ),
-    "stoi": Measurement(
+    "stoi": (
         "STOI and ESTOI of a batch: ours or pystoi's",
-        {
-            "data": DATA,
-            "batch": _some(_counts, "1,4,16", "N[,N]", "numbers of items"),
-            "rounds": _some(_count, 15, "N"),
-        },
+        {"data": None, "batch": "1,4,16", "rounds": 15},
     ),
-    "scoring": Measurement(
+    "scoring": (
         "a test set's scores: worker processes or a loop over libraries",
-        {
-            "data": DATA,
-            "items": _some(_count, 40, "N", "utterances"),
-            "rounds": _some(_count, 3, "N"),
-            "workers": _some(_count, None, "N", "processes (default: as many as runs take)"),
-        },
+        {"data": None, "items": 40, "rounds": 3, "workers": None},
     ),
-    "streaming": Measurement(
+    "streaming": (
         "codecs: frame by frame or the whole file at once",
-        {
-            "codec": _some(_names, "stft,stft-small,seanet,seanet-small", "C[,C]"),
-            "seconds": _some(_seconds, 4.0, "S", "of speech"),
-            "rounds": _some(_count, 5, "N"),
-        },
+        {"codec": "stft,stft-small,seanet,seanet-small", "seconds": 4.0, "rounds": 5},
     ),
-    "vector_quantizers": Measurement(
+    "vector_quantizers": (
         "training steps: ours or vector-quantize-pytorch's",
-        {
-            "case": _some(_names, "ema,residual,large", "CASE[,CASE]"),
-            "rounds": _some(_count, None, "N", "more or fewer than usual"),
-        },
+        {"case": "ema,residual,large", "rounds": None},
     ),
 }
 
@@ -109,12 +83,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(list_names=parser.print_help)
     names = parser.add_subparsers(dest="measurement", metavar="NAME", parser_class=Parser)
     for name, (summary, options) in MEASUREMENTS.items():
-        example = f"examples:\n  benchmark speed {name}"
-        single = names.add_parser(
-            name, help=summary, description=summary, epilog=example, prog=f"benchmark speed {name}"
-        )
-        for option, settings in options.items():
-            single.add_argument(f"--{option}", **settings)
+        example = f"examples:\n  benchmark speed {name} --rounds 5"
+        about = {"help": summary, "description": summary, "epilog": example}
+        single = names.add_parser(name, prog=f"benchmark speed {name}", **about)
+        for option, default in options.items():
+            read, placeholder, text = OPTIONS[option]
+            text += "" if default is None else f" (default: {default})"
+            single.add_argument(f"--{option}", type=read, default=default, metavar=placeholder, help=text)
 
 
 def _speed(arguments: argparse.Namespace, _: Options) -> int:
@@ -128,17 +103,11 @@ def _speed(arguments: argparse.Namespace, _: Options) -> int:
     torch.set_num_threads(1)
     measure = import_module(f"..speed.{arguments.measurement}", __package__).measure
     try:
-        measure(**{option: getattr(arguments, option) for option in MEASUREMENTS[arguments.measurement].options})
+        measure(**{option: getattr(arguments, option) for option in MEASUREMENTS[arguments.measurement][1]})
     except SidesDifferError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-SPEED = Command(
-    name="speed",
-    summary="how fast parts of the suite are, against alternatives",
-    examples=EXAMPLES,
-    add_arguments=_add_arguments,
-    run=_speed,
-)
+SPEED = Command("speed", "how fast parts of the suite are, against alternatives", EXAMPLES, _add_arguments, _speed)

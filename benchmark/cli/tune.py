@@ -84,11 +84,5 @@ def command_line(arguments: argparse.Namespace, options: Options) -> str:
 
 
 TUNE = Command(
-    name="tune",
-    summary="search for a codec's hyper-parameters",
-    examples=EXAMPLES,
-    add_arguments=_add_arguments,
-    run=_tune,
-    groups=SPEC_GROUPS,
-    resumes="",
+    "tune", "search for a codec's hyper-parameters", EXAMPLES, _add_arguments, _tune, groups=SPEC_GROUPS, resumes=""
 )

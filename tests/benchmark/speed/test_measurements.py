@@ -25,7 +25,7 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str) -> list[list[str]]:
 @pytest.mark.parametrize("name", MEASUREMENTS)
 def test_the_command_takes_what_the_measurement_takes(name: str) -> None:
     measure = import_module(f"codecbench.benchmark.speed.{name}").measure
-    assert list(inspect.signature(measure).parameters) == list(MEASUREMENTS[name].options)
+    assert list(inspect.signature(measure).parameters) == list(MEASUREMENTS[name][1])
 
 
 def test_sides_take_turns_and_every_call_is_timed() -> None:
