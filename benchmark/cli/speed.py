@@ -84,8 +84,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     names = parser.add_subparsers(dest="measurement", metavar="NAME", parser_class=Parser)
     for name, (summary, options) in MEASUREMENTS.items():
         example = f"examples:\n  benchmark speed {name} --rounds 5"
-        about = {"help": summary, "description": summary, "epilog": example}
-        single = names.add_parser(name, prog=f"benchmark speed {name}", **about)
+        single = names.add_parser(
+            name, prog=f"benchmark speed {name}", help=summary, description=summary, epilog=example
+        )
         for option, default in options.items():
             read, placeholder, text = OPTIONS[option]
             text += "" if default is None else f" (default: {default})"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...datamodules.base import SAMPLE_RATE, Corpus
+from ...datamodules.base import SAMPLE_RATE, Recordings, Split
 from ...datamodules.demo import Demo
 from ...datamodules.librispeech import LibriSpeech
 from ...quantizers.base import Quantizer
@@ -51,12 +51,12 @@ class Table:
         print("".join(f"{cell:>{width}}" for cell, width in zip(cells, self.widths, strict=True)), flush=True)
 
 
-def corpus_of(data: str | None) -> Corpus:
+def corpus_of(data: str | None) -> Recordings:
     """LibriSpeech in its folder, else the demo voices."""
     return LibriSpeech(data) if data else Demo()
 
 
-def cuts(data: str | None, count: int, seconds: float, split: str = "test") -> Tensor:
+def cuts(data: str | None, count: int, seconds: float, split: Split = "test") -> Tensor:
     """The recordings of a split one after another, as "count N". UserError where they do not last."""
     corpus, samples, rest = corpus_of(data), round(seconds * SAMPLE_RATE), np.zeros(0, np.float32)
     for item in corpus.items(split):
