@@ -136,7 +136,9 @@ def _value(place: str, annotation: Any, default: Any) -> tuple[str, str]:
     choices = ("true", "false") if annotation is bool else get_args(annotation) if literal else ()
     end = "required" if default is inspect.Parameter.empty else f"default: {'null' if default is None else default}"
     kind = inspect.formatannotation(annotation)
-    return f"{{{','.join(choices)}}}" if choices else place.rpartition(".")[2].upper(), f"(type: {kind}, {end})"
+    return f"{{{','.join(map(str, choices))}}}" if choices else place.rpartition(".")[
+        2
+    ].upper(), f"(type: {kind}, {end})"
 
 
 RUN = Command(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from codecbench.benchmark.cli.main import COMMANDS, main
+from codecbench.benchmark.cli.run import options_help
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.specs import registry as plugins
+from codecbench.benchmark.specs.options import options_of
 from codecbench.datamodules.errors import DataError
 from codecbench.leaderboards.errors import RecordError
 from codecbench.leaderboards.records import Record, Score, write
@@ -215,6 +217,14 @@ def test_help_with_a_name_shows_that_plugins_options(capsys):
     assert "--quantizer.codebook_bits" in text and "--training.steps" in text and "--ace.gain_db" in text
     feedback = text[text.index("--codec.feedback") :]
     assert "default: 0" in feedback[: feedback.index("--codec.bands")]  # the preset's, not the class's
+
+
+@pytest.mark.parametrize(("part", "kind"), [("quantizer", "quantizers"), ("codec", "codecs"), ("data", "datamodules")])
+def test_every_option_of_every_plug_in_is_shown(part, kind):
+    for name, cls in plugins.found(kind).items():
+        text = options_help({part: name})
+        for option in options_of(part, cls):
+            assert f"\n  --{part}.{option} " in text, (name, option)
 
 
 def test_options_are_read_from_signatures_and_docstrings(capsys):
