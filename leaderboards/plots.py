@@ -1,5 +1,6 @@
 """Pictures of runs, as PNG files: electrodograms, score against rate, training curves."""
 
+import io
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -10,8 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from .errors import RecordError
-from .records import Record
+from .records import Record, write_whole
 from .rows import Row, name_of, rows
 from .tables import SAME_RATE, label_of
 
@@ -106,8 +106,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path | str) -> None:
-    """Write a picture as PNG. RecordError where it cannot be written."""
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written ({error.strerror}); choose a folder that can") from error
+    """Write a picture as PNG, whole or not at all. RecordError where it cannot be written."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_whole(path, picture.getvalue())

@@ -66,14 +66,20 @@ def write(record: Record, path: Path | str) -> None:
     write_whole(path, text + "\n")
 
 
-def write_whole(path: Path | str, text: str) -> None:
-    """Write a text file so that a reader, or a kill at any moment, meets the old file or the new one, never a part."""
+def write_whole(path: Path | str, content: str | bytes) -> None:
+    """Write a file so that a reader, or a kill at any moment, meets the old file or the new one, never a part.
+
+    Raises:
+        RecordError: it cannot be written.
+    """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise RecordError(f"{path}: is no file to write to; choose another place")  # a file would replace the device
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         try:
-            with draft.open("x", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with draft.open("xb") as file:
+                file.write(content.encode("utf-8") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(path)

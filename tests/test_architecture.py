@@ -28,7 +28,7 @@ FLOORS = (
     "studies",
     "cli",
 )  # of benchmark, upwards
-APART = ("speed",)  # a room that nobody imports
+APART = {"speed": "cli/speed"}  # a room, and the only file that loads it
 PLUG_INS = {"quantizers", "codecs", "datamodules"}  # folders that grow by a file a plug-in
 MOST_ENTRIES, LONGEST_CHAIN, LONGEST_FILE = 14, 10, 320
 
@@ -75,7 +75,7 @@ def test_imports_inside_benchmark_run_downwards() -> None:
         for path in modules("benchmark")
         if len(room(path)) > 1 and room(path)[1] in FLOORS
         for other in imported(path)
-        if room(other)[0] == "benchmark" and room(other)[1] != "__init__"
+        if room(other)[0] == "benchmark" and room(other)[1] not in ("__init__", *APART)
         if FLOORS.index(room(other)[1]) > FLOORS.index(room(path)[1])
     ]
     assert upward == []
@@ -86,8 +86,14 @@ def test_every_room_of_benchmark_has_its_floor() -> None:
 
 
 def test_nobody_imports_what_stands_apart() -> None:
-    users = {path for path in modules("benchmark") if room(path)[1] not in APART}
-    assert not [path for path in users for other in imported(path) if room(other)[:2] == ("benchmark", *APART)]
+    for apart, user in APART.items():
+        users = {
+            "/".join(room(path)[1:])
+            for path in modules("benchmark")
+            for other in imported(path)
+            if room(other)[:2] == ("benchmark", apart) and room(path)[1] != apart
+        }
+        assert users == {user}
 
 
 def test_there_is_no_circle_and_no_long_chain() -> None:

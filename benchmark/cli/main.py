@@ -1,18 +1,28 @@
-"""The command `benchmark`: reads what was asked, hands it on, prints a user's mistake in one line (exit code 2).
+"""The command `benchmark`: reads what was asked, hands it on, prints a user's mistake in one line (exit code 2)."""
 
-torch and what needs it are imported within the commands, after their arguments are known to be sane.
-"""
-
-import argparse
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
+from ...leaderboards.errors import nearest
 from ..errors import UserError
-from .arguments import Parser
-from .commands import COMMANDS
+from .check import CHECK
+from .command import Parser, split_dotted
+from .controls import CONTROLS
+from .files import DECODE, ENCODE
+from .gate import GATE
+from .leaderboard import LEADERBOARD
+from .ls import LS
+from .mask import MASK
+from .reproduce import REPRODUCE
+from .run import RUN
+from .score import REFERENCES, SCORE
+from .speed import SPEED
+from .tune import TUNE
 
+EVERY = (RUN, TUNE, LS, CHECK, ENCODE, DECODE, SCORE, REFERENCES, REPRODUCE, LEADERBOARD, GATE, CONTROLS, MASK, SPEED)
+COMMANDS = {command.name: command for command in EVERY}
 INTERRUPTED = 130
 ERRORS = ("benchmark", "datamodules", "leaderboards", "quantizers.coding")  # where the user's mistakes have names
 THE_USERS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
@@ -26,11 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             return int(stop.code or 0)  # argparse after --help and --version
-        without = {"run": ", without --force,", "tune": "", "reproduce": ""}
-        resumes = [
-            f"; the same command{without[word]} resumes where this one stopped" for word in words[:1] if word in without
-        ]
-        print(f"\nbenchmark: stopped{''.join(resumes)}", file=sys.stderr)
+        change = COMMANDS[words[0]].resumes if words and words[0] in COMMANDS else None
+        resumes = "" if change is None else f"; the same command{change} resumes where this one stopped"
+        print(f"\nbenchmark: stopped{resumes}", file=sys.stderr)
         return INTERRUPTED  # Lightning turns Ctrl-C during training into SystemExit(1)
     except OSError as error:
         if error.errno not in THE_USERS:
@@ -42,31 +50,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error))
 
 
-def _dispatch(argv: list[str]) -> int:
-    from ...leaderboards.errors import nearest
-    from ..specs.options import GROUPS, split_dotted
-
-    parser = _parser()
-    if not argv:
+def _dispatch(words: list[str]) -> int:
+    parser, parsers = _parsers()
+    if not words:
         parser.print_help()
         return 2
-    if not argv[0].startswith("-") and argv[0] not in COMMANDS:
-        raise UserError(f"no command is called {argv[0]!r}{nearest(argv[0], list(COMMANDS))} See benchmark --help")
-    plain, options = split_dotted(argv)
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise UserError(f"no command is called {words[0]!r}{nearest(words[0], list(COMMANDS))} See benchmark --help")
+    groups = COMMANDS[words[0]].groups if words[0] in COMMANDS else ()
+    plain, options = split_dotted(words, groups)
     arguments, unknown = parser.parse_known_args(plain)
-    command = arguments.command
     if unknown:
-        name = unknown[0].partition("=")[0]
-        near = nearest(name, [*_options_of(command), *(f"--{group}." for group in GROUPS)])
-        raise UserError(f"{command} has no argument {name!r}{near} See benchmark {command} --help")
-    only_data = command in ("references", "reproduce") and options.keys() == {"data"}
-    if options and "quantizer" not in vars(arguments) and not only_data:
-        group, option = next((group, option) for group in options for option in options[group])
-        raise UserError(f"{command} has no argument '--{group}.{option}'. See benchmark {command} --help")
-    return COMMANDS[command].run(arguments, options)
+        name, command = unknown[0].partition("=")[0], arguments.command
+        known = [*parsers[command]._option_string_actions, *(f"--{group}." for group in groups)] if command else []
+        called = f"benchmark {command}" if command else "benchmark"
+        raise UserError(f"{command or called} has no argument {name!r}{nearest(name, known)} See {called} --help")
+    if not arguments.command:
+        parser.error("a COMMAND is missing")
+    return COMMANDS[arguments.command].run(arguments, options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
+    """The parser of all, and that of every command."""
     parser = Parser(
         prog="benchmark",
         description="Any quantizer, in any codec, at the same bitrate, scored on real decoded bitstreams.",
@@ -74,25 +79,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"codecbench {version('codecbench')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for name, (add_arguments, _, summary, examples) in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=summary, description=summary, epilog=examples, add_help=name != "run", prog=f"benchmark {name}"
-        )
-        add_arguments(command)
-    return parser
-
-
-def _options_of(command: str) -> list[str]:
-    alone = Parser(add_help=False)
-    COMMANDS[command].add_arguments(alone)
-    return [option for action in alone._actions for option in action.option_strings]
+    for name, command in COMMANDS.items():
+        about, ending, helped = command.summary, command.examples, not command.helps
+        arguments = {"help": about, "description": about, "epilog": ending, "add_help": helped}
+        command.add_arguments(commands.add_parser(name, prog=f"benchmark {name}", **arguments))
+    return parser, commands.choices
 
 
 def _named_errors() -> tuple[type[Exception], ...]:
     """Errors that are the user's; a module that was not imported cannot have raised its own."""
     places = (f"{__name__.split('.')[0]}.{place}.errors" for place in ERRORS)
-    classes = [each for place in places if place in sys.modules for each in vars(sys.modules[place]).values()]
-    return tuple(each for each in classes if isinstance(each, type) and issubclass(each, ValueError))
+    classes = [value for place in places if place in sys.modules for value in vars(sys.modules[place]).values()]
+    return tuple(value for value in classes if isinstance(value, type) and issubclass(value, ValueError))
 
 
 def _complain(line: str) -> int:

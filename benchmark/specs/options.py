@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from functools import cache
@@ -76,27 +76,6 @@ def bitrates(value: float | str | Iterable[float | str] | None) -> list[float | 
             raise UserError(f"--bitrate {text} is no bitrate; write a positive number of kbit/s")
         found.append(rate)
     return list(dict.fromkeys(found))
-
-
-def split_dotted(tokens: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Take options of the form --group.option out of a command line: (the rest, group -> option -> text)."""
-    rest: list[str] = []
-    options: dict[str, dict[str, str]] = {}
-    waiting = list(reversed(tokens))
-    while waiting:
-        token = waiting.pop()
-        match = re.fullmatch(rf"--({'|'.join(GROUPS)})\.([^=]+)(?:=(.*))?", token, re.DOTALL)
-        if match is None:
-            rest.append(token)
-            continue
-        group, option, value = match.groups()
-        if value is None:  # without a value it is a switch
-            value = waiting.pop() if waiting and not waiting[-1].startswith("--") else "true"
-        if option == "name":
-            rest.append(f"--{group}={value}")
-        else:
-            options.setdefault(group, {})[option.replace("-", "_")] = value
-    return rest, options
 
 
 def resolve(group: str, label: str, cls: type, given: Mapping[str, Any], defaults: bool = True) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""How fast things are; imported by nobody."""
+"""How fast things are against what else there is; loaded by `benchmark speed` alone."""

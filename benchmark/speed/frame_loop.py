@@ -1,31 +1,30 @@
-"""The frame loop's speed: hand-written backward against autograd, `python -m codecbench.benchmark.speed`.
+"""The frame loop's speed: hand-written backward against autograd.
 
-Both sides run in one process, interleaved, on one thread; outputs and gradients are compared before anything is timed.
-The median of the rounds is printed: forward and backward of one training step.
+Outputs and gradients are compared in float64 before anything is timed. The median of the rounds is printed: wall time
+of forward and backward of one training step.
 """
 
-import argparse
-import statistics
 import time
+from collections.abc import Sequence
 from functools import partial
+from statistics import median
 
 import torch
 
 from ...codecs.frae import FRAE
 from ...codecs.parts.feedback import UNSELECTED
-from ...quantizers.base import Quantizer
-from ..specs.registry import found
+from .harness import Table, in_turn, quantizers
 
 SHAPES = ((1, 200), (16, 200), (64, 100), (128, 100))  # batch, frames
+COLUMNS = {"quantizer": 12, "batch x frames": 16, "autograd ms": 13, "fast ms": 10, "ratio": 7, "difference": 12}
 
 
-def step_seconds(codec: FRAE, pattern: torch.Tensor, fast: bool) -> float:
-    """Wall time of one forward and backward pass."""
+def step(codec: FRAE, pattern: torch.Tensor, fast: bool) -> torch.Tensor:
+    """One forward and backward pass; gives the output."""
     codec.fast = fast
-    begin = time.perf_counter()
     coded = codec(pattern)
     (coded.signal.square().mean() + coded.quantized[0].loss).backward()
-    return time.perf_counter() - begin
+    return coded.signal.detach()
 
 
 def worst_difference(codec: FRAE, pattern: torch.Tensor) -> float:
@@ -34,39 +33,21 @@ def worst_difference(codec: FRAE, pattern: torch.Tensor) -> float:
     for fast in (True, False):
         torch.manual_seed(0)
         codec.zero_grad()
-        codec.fast = fast
-        coded = codec(pattern)
-        (coded.signal.square().mean() + coded.quantized[0].loss).backward()
-        sides.append([coded.signal.detach(), *(p.grad for p in codec.parameters() if p.grad is not None)])
+        signal = step(codec, pattern, fast)
+        sides.append([signal, *(p.grad for p in codec.parameters() if p.grad is not None)])
     return max(float((a - b).abs().max()) for a, b in zip(*sides, strict=True))
 
 
-def _quantizer(name: str, channels: int, share: float) -> Quantizer:
-    return found("quantizers")[name](channels)
-
-
-def main() -> None:
+def measure(quantizer: Sequence[str], rounds: int) -> None:
     """Print one line per quantizer and shape."""
-    parser = argparse.ArgumentParser(description="The frame loop: hand-written backward against autograd.")
-    parser.add_argument("--quantizer", default="identity,ste_vq,ema_vq,nsvq")
-    parser.add_argument("--rounds", type=int, default=9)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"{'quantizer':10} {'batch x frames':>14} {'autograd ms':>12} {'fast ms':>9} {'ratio':>6} {'difference':>11}")
-    for name in arguments.quantizer.split(","):
+    table = Table(COLUMNS)
+    for name in quantizer:
         for batch, frames in SHAPES:
-            codec = FRAE(partial(_quantizer, name)).train()
+            codec = FRAE(quantizers(name)).train()
             pattern = torch.where(torch.rand(batch, 22, frames) < 0.8, UNSELECTED, torch.rand(batch, 22, frames))
             difference = worst_difference(codec.double(), pattern.double())
             codec.float()
-            times: dict[bool, list[float]] = {True: [], False: []}
-            for _ in range(arguments.rounds):
-                for fast in (True, False):
-                    times[fast].append(step_seconds(codec, pattern, fast))
-            slow, quick = (1000 * statistics.median(times[fast]) for fast in (False, True))
-            shape = f"{batch} x {frames}"
-            print(f"{name:10} {shape:>14} {slow:12.1f} {quick:9.1f} {slow / quick:6.2f} {difference:11.1e}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+            sides = {f"{fast}": partial(step, codec, pattern, fast) for fast in (False, True)}
+            slow, quick = (1000 * median(spent) for spent in in_turn(sides, rounds, time.perf_counter).values())
+            cells = f"{slow:.1f}", f"{quick:.1f}", f"{slow / quick:.2f}", f"{difference:.1e}"
+            table.line(name, f"{batch} x {frames}", *cells)

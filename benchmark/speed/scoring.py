@@ -1,28 +1,24 @@
-"""Scoring a test set against a loop over the libraries: `python -m codecbench.benchmark.scoring_speed`.
+"""Scoring a test set against a loop over the libraries.
 
 STOI, ESTOI, PESQ and ViSQOL of whole test utterances, coarsely quantised: the loop calls pystoi, pesq and visqol-python
 for one utterance after the other; ours scores PESQ and ViSQOL in worker processes, meanwhile both STOIs in this one.
-PESQ and ViSQOL must be equal to the bit and both STOIs to 1e-6 before anything is timed. Both sides run in turn; the
-medians of the rounds are printed: wall time, once with the start of the workers and once without.
+PESQ and ViSQOL must be equal to the bit and both STOIs to 1e-6 before anything is timed. The medians of the rounds are
+printed: wall time, once with the start of the workers and once without.
 """
 
-import argparse
 import os
-import statistics
-import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from statistics import median
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ...datamodules.base import SAMPLE_RATE
-from ...datamodules.demo import Demo
-from ...datamodules.librispeech import LibriSpeech
 from ..metrics.intelligibility import Reference
 from ..metrics.scoring.pool import ScorePool
+from .harness import SidesDifferError, corpus_of, in_turn
 
 NAMES = ("stoi", "estoi", "pesq_wb", "visqol")
 NEAR = 1e-6  # of both STOIs
@@ -34,7 +30,7 @@ Scores = list[dict[str, float]]
 
 def pairs(data: str | None, count: int) -> list[Pair]:
     """Test utterances of LibriSpeech or the demo corpus, and what a mu-law quantiser of few levels leaves of them."""
-    corpus = LibriSpeech(data) if data else Demo()
+    corpus = corpus_of(data)
     sounds = [corpus.load(item).astype(np.float64) for item in corpus.items("test")[:count]]
     return [(sound, quantised(sound)) for sound in sounds]
 
@@ -78,19 +74,12 @@ def pooled(signals: list[Pair], pool: ScorePool) -> Scores:
 
 
 def compare(ours: Scores, theirs: Scores) -> dict[str, float]:
-    """Largest difference by metric. SystemExit where it is too large."""
+    """Largest difference by metric. SidesDifferError where it is too large."""
     worst = {name: max(abs(a[name] - b[name]) for a, b in zip(ours, theirs, strict=True)) for name in NAMES}
     wrong = [name for name in NAMES if not worst[name] <= (NEAR if "stoi" in name else 0)]
     if wrong:
-        sys.exit("; ".join(f"{name} differs by {worst[name]:.1e}" for name in wrong))
+        raise SidesDifferError("; ".join(f"{name} differs by {worst[name]:.1e}" for name in wrong))
     return worst
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """Wall time."""
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 def with_start(signals: list[Pair], workers: int | None) -> None:
@@ -99,35 +88,20 @@ def with_start(signals: list[Pair], workers: int | None) -> None:
         pooled(signals, pool)
 
 
-def main() -> None:
+def measure(data: str | None, items: int, rounds: int, workers: int | None) -> None:
     """Print the differences, then seconds and ratios."""
-    parser = argparse.ArgumentParser(description="Scoring a test set against a loop over the libraries.")
-    parser.add_argument("--data", help="folder of LibriSpeech; left out: the demo corpus")
-    parser.add_argument("--items", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    signals, theirs = pairs(arguments.data, arguments.items), loop()
-    with ScorePool(arguments.workers) as pool:
+    signals, theirs = pairs(data, items), loop()
+    with ScorePool(workers) as pool:
         worst = compare(pooled(signals, pool), theirs(signals))
         print("largest difference: " + ", ".join(f"{name} {value:.1e}" for name, value in worst.items()))
         length = sum(len(reference) for reference, _ in signals) / SAMPLE_RATE
         print(f"{len(signals)} utterances, {length:.0f} s, {pool.workers} workers, load {os.getloadavg()[0]:.1f}")
-        sides: dict[str, Callable[[], Any]] = {
+        sides = {
             "libraries": lambda: theirs(signals),
             "ours": lambda: pooled(signals, pool),
-            "ours, with start": lambda: with_start(signals, arguments.workers),
+            "ours, with start": lambda: with_start(signals, workers),
         }
-        times: dict[str, list[float]] = {name: [] for name in sides}
-        for _ in range(arguments.rounds):
-            for name, work in sides.items():
-                times[name].append(seconds(work))
-    base = times["libraries"]
-    for name, spent in times.items():
-        ratio = statistics.median(a / b for a, b in zip(base, spent, strict=True))
-        print(f"{name:17} {statistics.median(spent):7.2f} s  {ratio:5.2f} x", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        spent = in_turn(sides, rounds, time.perf_counter)
+    for name, seconds in spent.items():
+        ratio = median(a / b for a, b in zip(spent["libraries"], seconds, strict=True))
+        print(f"{name:17} {median(seconds):7.2f} s  {ratio:5.2f} x", flush=True)

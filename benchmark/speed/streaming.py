@@ -1,4 +1,4 @@
-"""Codecs frame by frame against the whole file, on one thread: `python -m codecbench.benchmark.streaming_speed`.
+"""Codecs frame by frame against the whole file.
 
 For every codec with a streamer(), untrained, around a scalar quantizer: encoding and decoding one position at a time,
 and the same signal at once. Before anything is timed the codes are compared, which must be the same, and the signals,
@@ -6,10 +6,7 @@ which must be within 1e-5. A real-time factor is CPU time over the signal's dura
 least of the rounds is printed, for what else runs on the machine only adds to it.
 """
 
-import argparse
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,15 +15,16 @@ from torch import Tensor
 
 from ...codecs.base import Codec
 from ...datamodules.base import SAMPLE_RATE
-from ...datamodules.demo import Demo
 from ...quantizers.base import Codes, Quantizer
 from ...quantizers.noise_sq import NoiseSQ
+from ..errors import UserError
 from ..specs.registry import lookup
+from .harness import SidesDifferError, Table, cuts, in_turn, within
 
 CODECS = "stft,stft-small,seanet,seanet-small"
 LIMIT = 1e-5  # of the difference of a sample
-HEADER = ["codec", "difference", "position ms", "frame by frame", "whole file", "ratio"]
-WIDTHS = [14, 12, 13, 16, 12, 8]
+TIMES = {"position ms": 13, "frame by frame": 16, "whole file": 12, "ratio": 8}
+COLUMNS = {"codec": 14, "difference": 12, **TIMES}
 
 
 class Result(NamedTuple):
@@ -42,12 +40,12 @@ def quantizer(channels: int, share: float) -> Quantizer:
 
 
 def build(name: str, signal: Tensor) -> Any:
-    """A codec fitted on the signal, in evaluation; SystemExit where it has no streamer."""
+    """A codec fitted on the signal, in evaluation; UserError where it has no streamer."""
     cls, options = lookup("codecs", name)
     torch.manual_seed(0)
     codec: Codec = cls(quantizer, **options)
     if not hasattr(codec, "streamer"):
-        sys.exit(f"{name} cannot be streamed; choose of {CODECS}")
+        raise UserError(f"{name} cannot be streamed; choose of {CODECS}")
     codec.fit(signal)
     return codec.eval()
 
@@ -70,62 +68,25 @@ def at_once(codec: Any, signal: Tensor) -> Result:
 
 
 def compare(codec: Any, signal: Tensor, limit: float = LIMIT) -> float:
-    """The largest difference of a sample; SystemExit where it is above the limit or codes differ."""
-    stream, whole = frame_by_frame(codec, signal), at_once(codec, signal)
+    """The largest difference of a sample; SidesDifferError where it is above the limit or codes differ."""
+    stream, whole, name = frame_by_frame(codec, signal), at_once(codec, signal), type(codec).__name__
     wrong = int((stream.codes != whole.codes).sum())
     if wrong:
-        sys.exit(f"{type(codec).__name__}: {wrong} codes of {whole.codes.numel()} differ between stream and whole file")
-    difference = float((stream.signal - whole.signal).abs().max())
-    if not difference <= limit:
-        sys.exit(f"{type(codec).__name__}: samples differ by {difference:.1e}, more than {limit:.0e}")
-    return difference
+        raise SidesDifferError(f"{name}: {wrong} codes of {whole.codes.numel()} differ between stream and whole file")
+    return within(float((stream.signal - whole.signal).abs().max()), limit, f"{name}: samples differ")
 
 
-def seconds(sides: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """The least CPU time of each side, run in turn."""
-    least = [float("inf")] * len(sides)
-    for _ in range(rounds):
-        for number, side in enumerate(sides):
-            begin = time.process_time()
-            side()
-            least[number] = min(least[number], time.process_time() - begin)
-    return least
-
-
-def speech(duration: float) -> Tensor:
-    """The demo corpus's training recordings one after another, "1 N"; SystemExit where they do not last."""
-    corpus = Demo()
-    samples = round(duration * SAMPLE_RATE)
-    whole = torch.cat([torch.from_numpy(corpus.load(item)) for item in corpus.items("train")])
-    if len(whole) < samples:
-        sys.exit(f"{duration} s are asked for; the demo corpus has {len(whole) / SAMPLE_RATE:.1f} s")
-    return whole[None, :samples]
-
-
-def main() -> None:
+def measure(codec: Sequence[str], seconds: float, rounds: int) -> None:
     """Print one line per codec."""
-    parser = argparse.ArgumentParser(description="Codecs frame by frame against the whole file, on one thread.")
-    parser.add_argument("--codec", default=CODECS, help="names, with commas between them")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of speech")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    print(_row(HEADER))
-    for name in arguments.codec.split(","):
-        signal = speech(arguments.seconds)
-        codec = build(name, signal)
-        signal = signal[:, : signal.shape[1] // codec.stride * codec.stride]
-        difference = compare(codec, signal)
-        sides = [partial(way, codec, signal) for way in (frame_by_frame, at_once)]
-        stream, whole = (spent * SAMPLE_RATE / signal.shape[1] for spent in seconds(sides, arguments.rounds))
-        position = 1000 * stream * codec.stride / SAMPLE_RATE
-        cells = [f"{difference:.1e}", f"{position:.2f}", f"{stream:.4f}", f"{whole:.4f}", f"{stream / whole:.1f}"]
-        print(_row([name, *cells]), flush=True)
-
-
-def _row(cells: list[str]) -> str:
-    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True))
-
-
-if __name__ == "__main__":
-    main()
+    speech, table = cuts(None, 1, seconds, "train"), Table(COLUMNS)
+    for name in codec:
+        built = build(name, speech)
+        signal = speech[:, : speech.shape[1] // built.stride * built.stride]
+        difference = compare(built, signal)
+        sides = {way.__name__: partial(way, built, signal) for way in (frame_by_frame, at_once)}
+        duration = signal.shape[1] / SAMPLE_RATE
+        stream, whole = (min(spent) / duration for spent in in_turn(sides, rounds).values())
+        position = 1000 * stream * built.stride / SAMPLE_RATE
+        table.line(
+            *(name, f"{difference:.1e}", f"{position:.2f}", f"{stream:.4f}", f"{whole:.4f}", f"{stream / whole:.1f}")
+        )

@@ -1,30 +1,30 @@
-"""Training steps against those of vector-quantize-pytorch: `python -m codecbench.benchmark.peer_speed`.
+"""Training steps against those of vector-quantize-pytorch.
 
-Needs the library (`pip install "codecbench[test]"`), and Linux for the memory. Both sides run in one process, in turn,
-on one thread, with the same codebooks, the same decay, smoothing, commitment losses and replacement of idle codewords,
-each in its own memory layout. Codes, values, losses and updated codebooks are compared before anything is timed. The
-median of the rounds is printed: CPU time of forward, backward and the codebook's own update. Peak memory is that of a
-step in a fresh process, above what the process holds before it.
+Needs the library (`pip install "codecbench[test]"`), and Linux for the memory. Both sides have the same codebooks, the
+same decay, smoothing, commitment losses and replacement of idle codewords, each in its own memory layout. Codes,
+values, losses and updated codebooks are compared before anything is timed. The median of the rounds is printed: CPU
+time of forward, backward and the codebook's own update. Peak memory is that of a step in a fresh process, above what
+the process holds before it.
 """
 
-import argparse
-import statistics
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...leaderboards.errors import nearest
 from ...quantizers.base import Quantized, Quantizer, Stage
 from ...quantizers.ema_vq import EMAVQ
 from ...quantizers.residual import Residual
+from ..errors import UserError
+from .harness import SidesDifferError, Table, in_turn
 
 DECAY, SMOOTHING, COMMITMENT, REPLACEMENT = 0.99, 1e-5, 0.25, 0.01
 DIMENSION = 64
@@ -59,8 +59,16 @@ PEER_OPTIONS = dict(
 )
 OUR_OPTIONS = dict(decay=DECAY, smoothing=SMOOTHING, commitment=COMMITMENT, replacement=REPLACEMENT)
 
-HEADER = ["case", "vectors x codewords", "same codes", "library ms", "ours ms", "ratio", "library MB", "ours MB"]
-WIDTHS = [18, 21, 12, 12, 9, 7, 12, 9]
+COLUMNS = {
+    "case": 18,
+    "vectors x codewords": 21,
+    "same codes": 12,
+    "library ms": 12,
+    "ours ms": 9,
+    "ratio": 7,
+    "library MB": 12,
+    "ours MB": 9,
+}
 
 
 class Result(NamedTuple):
@@ -112,12 +120,9 @@ def ours(case: Case, latents: Tensor, start: Tensor) -> Side:
 
 def library(case: Case, latents: Tensor, start: Tensor) -> Side:
     """The same latents as "B T C"."""
-    try:
-        from vector_quantize_pytorch import ResidualVQ, VectorQuantize
-    except ImportError:
-        sys.exit("vector-quantize-pytorch is not installed; pip install vector-quantize-pytorch")
+    residual, alone = _peer()
     options: dict[str, Any] = dict(dim=DIMENSION, codebook_size=case.codewords, **PEER_OPTIONS)
-    quantizer = ResidualVQ(num_quantizers=case.stages, **options) if case.stages else VectorQuantize(**options)
+    quantizer = residual(num_quantizers=case.stages, **options) if case.stages else alone(**options)
     quantizer.train()
     layers: Any = quantizer.layers if case.stages else [quantizer]
     parts = [layer._codebook for layer in layers]
@@ -141,6 +146,14 @@ def library(case: Case, latents: Tensor, start: Tensor) -> Side:
     return Side(step, result)
 
 
+def _peer() -> tuple[Any, Any]:
+    try:
+        from vector_quantize_pytorch import ResidualVQ, VectorQuantize
+    except ImportError:
+        raise UserError("vector-quantize-pytorch is not installed; pip install vector-quantize-pytorch") from None
+    return ResidualVQ, VectorQuantize
+
+
 def _stacked(parts: Any, name: str) -> Tensor:
     return torch.stack([getattr(part, name).detach().reshape(-1, DIMENSION) for part in parts])
 
@@ -155,7 +168,7 @@ def inputs(case: Case) -> tuple[Tensor, Tensor]:
 
 
 def compare(case: Case, sides: dict[str, Side]) -> float:
-    """Share of the codes that agree in the first step; SystemExit where codes, values, losses or codebooks differ."""
+    """Share of the codes that agree in the first step. SidesDifferError: codes, values, losses or codebooks differ."""
     first, second = (side.result(side.step()) for side in sides.values())
     same = (first.codes == second.codes).all(1)
     touched = torch.zeros(first.codebooks.shape[:2], dtype=torch.bool)  # by codes that do not agree
@@ -169,21 +182,9 @@ def compare(case: Case, sides: dict[str, Side]) -> float:
     }
     differing = [name for name, pair in pairs.items() if not torch.allclose(*pair, rtol=1e-4, atol=1e-5)]
     if agreement < SAME or differing:
-        sys.exit(
-            f"{case.name}: {agreement:.3%} of the codes agree; the sides differ in {', '.join(differing) or 'them'}"
-        )
+        named = ", ".join(differing) or "them"
+        raise SidesDifferError(f"{case.name}: {agreement:.3%} of the codes agree; the sides differ in {named}")
     return agreement
-
-
-def milliseconds(case: Case, sides: dict[str, Side]) -> dict[str, float]:
-    """Median CPU time of a step of each side."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(case.rounds):
-        for name, side in sides.items():
-            begin = time.process_time()
-            side.step()
-            times[name].append(1000 * (time.process_time() - begin))
-    return {name: statistics.median(spent) for name, spent in times.items()}
 
 
 def peak_megabytes(name: str, side: str) -> float:
@@ -208,29 +209,23 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def main() -> None:
+def measure(case: Sequence[str], rounds: int | None) -> None:
     """Print the options, then one line per case."""
-    parser = argparse.ArgumentParser(description="Training steps of our quantizers against vector-quantize-pytorch.")
-    parser.add_argument("--case", default=",".join(CASES), help=f"of {', '.join(CASES)}")
-    parser.add_argument("--rounds", type=int, help="more or fewer than usual")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    for name in case:
+        if name not in CASES:
+            raise UserError(f"no case is called {name!r}{nearest(name, CASES)} There are: {', '.join(CASES)}")
+    _peer()
     print(f"library: vector-quantize-pytorch {version('vector-quantize-pytorch')} {_named(PEER_OPTIONS)}")
     print(f"ours:    {_named(OUR_OPTIONS)}")
-    print(_row(HEADER))
-    for name in arguments.case.split(","):
-        case = CASES[name]
-        case = replace(case, rounds=arguments.rounds or case.rounds)
-        sides = {name: make(case, *inputs(case)) for name, make in SIDES.items()}
-        agreement, spent = compare(case, sides), milliseconds(case, sides)
-        peak = {side: _in_fresh_process(name, side) for side in SIDES}
-        line = [case.name, f"{case.batch * case.positions} x {case.codewords}", f"{agreement:.3%}"]
-        line += [f"{spent['library']:.1f}", f"{spent['ours']:.2f}", f"{spent['library'] / spent['ours']:.1f}"]
-        print(_row([*line, f"{peak['library']:.0f}", f"{peak['ours']:.0f}"]), flush=True)
-
-
-def _row(cells: list[str]) -> str:
-    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True))
+    table = Table(COLUMNS)
+    for name, shape in ((name, CASES[name]) for name in case):
+        sides = {side: make(shape, *inputs(shape)) for side, make in SIDES.items()}
+        agreement, steps = compare(shape, sides), {name: side.step for name, side in sides.items()}
+        peer, quick = (1000 * median(spent) for spent in in_turn(steps, rounds or shape.rounds).values())
+        peaks = [f"{_in_fresh_process(name, side):.0f}" for side in SIDES]
+        size = f"{shape.batch * shape.positions} x {shape.codewords}"
+        cells = f"{agreement:.3%}", f"{peer:.1f}", f"{quick:.2f}", f"{peer / quick:.1f}"
+        table.line(shape.name, size, *cells, *peaks)
 
 
 def _in_fresh_process(name: str, side: str) -> float:
@@ -240,7 +235,3 @@ def _in_fresh_process(name: str, side: str) -> float:
 
 def _named(options: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in options.items())
-
-
-if __name__ == "__main__":
-    main()

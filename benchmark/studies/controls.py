@@ -1,12 +1,10 @@
-"""Do a run's codes matter? `python -m codecbench.benchmark.controls RUN ...` for waveform codecs.
+"""Do a run's codes matter? For waveform codecs.
 
-Prints the mean ESTOI over a run's test items of: what it decodes; what it decodes from its own codes in a random order
-of positions, the same for all streams; and what the same codec decodes before its training, with quantizers fitted on
+The mean ESTOI over a run's test items of: what it decodes; what it decodes from its own codes in a random order of
+positions, the same for all streams; and what the same codec decodes before its training, with quantizers fitted on
 training crops. A model that ignores its codes scores alike with both orders.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 import torch
@@ -48,7 +46,7 @@ def controls(run: Path, items: int | None = None) -> list[float]:
             untrained.decode(untrained.encode(signal), shape),
         ]
         rate = round(track.signal_rate)
-        found.append([float(stoi(signal, each, rate, extended=True)) for each in decoded])
+        found.append([float(stoi(signal, sound, rate, extended=True)) for sound in decoded])
     return torch.tensor(found).nanmean(0).tolist()
 
 
@@ -58,22 +56,3 @@ def _untrained(spec: Spec, run: Path, track: Track) -> Codec:
     torch.manual_seed(spec.seed)
     fit(codec, track, spec.training, spec.seed)
     return codec.eval()
-
-
-def main() -> None:
-    """The table of the runs that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--items", type=int, metavar="N", help="the first N of the test set (default: all)")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    print("".join(f"{name:>10}" for name in COLUMNS), "  ESTOI of")
-    for run in arguments.runs:
-        try:
-            print("".join(f"{value:10.3f}" for value in controls(run, arguments.items)), f"  {run.name}", flush=True)
-        except UserError as error:
-            sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

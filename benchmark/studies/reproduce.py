@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ...leaderboards import records
 from ...leaderboards.claims.judging import Result, Rows
-from ...leaderboards.claims.model import Asked, ClaimsFile, Profile, Split, claims_files, find_claims, matching
+from ...leaderboards.claims.model import ClaimsFile, LabelledRun, Profile, Split, claims_files, find_claims, matching
 from ...leaderboards.claims.reading import read_claims
 from ...leaderboards.claims.report import write_report
 from ...leaderboards.errors import RecordError, nearest
@@ -136,7 +136,7 @@ def make_plan(file: ClaimsFile, profile: str, request: Request) -> Plan:
     return Plan(runs, impossible)
 
 
-def specs_of(asked: Asked, request: Request) -> list[Spec]:
+def specs_of(asked: LabelledRun, request: Request) -> list[Spec]:
     """One run's specs, one a seed. UserError, DataError: why it cannot be."""
     settings, options = asked.settings, dict(asked.settings["options"])
     data, own = settings.get("data"), options.get("data", {})

@@ -5,6 +5,7 @@ way validation crops are scored as a file would be decoded, and the state is kep
 Crops that hold too little speech to have a VSTOI, and gradients that overflow, move nothing: such steps are counted.
 """
 
+import io
 import math
 import time
 from abc import ABC, abstractmethod
@@ -19,6 +20,7 @@ from rich.progress import track as progress_bar
 from torch import Tensor
 
 from ...codecs.base import Codec, Coded
+from ...leaderboards.records import write_whole
 from ..errors import UserError
 from ..losses.intelligibility import balanced_vstoi
 from ..specs.stages import SPSA, VSTOI
@@ -226,9 +228,9 @@ def _heard(codec: Codec, track: Track, stage: VSTOI | SPSA, held_out: Heard) -> 
 
 def _keep(path: Path, codec: Codec, ascender: _Ascender, progress: _Progress, seconds: float) -> None:
     progress.spent += seconds
-    draft = path.with_suffix(".part")
-    torch.save({"codec": codec.state_dict(), "ascender": ascender.state(), "progress": asdict(progress)}, draft)
-    draft.replace(path)
+    content = io.BytesIO()
+    torch.save({"codec": codec.state_dict(), "ascender": ascender.state(), "progress": asdict(progress)}, content)
+    write_whole(path, content.getvalue())
 
 
 def _resume(path: Path, codec: Codec, ascender: _Ascender) -> _Progress:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from rich.console import Console
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from ...codecs.base import Codec
+from ...leaderboards.records import write_whole
 from ...quantizers.base import Quantizer
 from ...quantizers.identity import Identity
 from ..errors import UserError
@@ -85,9 +86,7 @@ def train_model(spec: Spec, codec: Codec, track: Track, folder: Path, logger: An
         steered = any(quantizer.rate_is_learned for quantizer in codec.quantizers)
         search = RateSearch(folder, spec.bitrate, first, spec.training, lambda bits: _configured(spec, bits), steered)
         trained = _searched(spec, search, track, folder, logger, console)
-    draft = folder / f".{MODEL}"
-    save_file({name: tensor.contiguous() for name, tensor in trained.codec.state_dict().items()}, draft)
-    draft.replace(folder / MODEL)
+    write_whole(folder / MODEL, save({name: value.contiguous() for name, value in trained.codec.state_dict().items()}))
     return trained
 
 

@@ -7,7 +7,6 @@ folder of such states, KEY the digest of all that made them.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ...codecs.base import Codec
+from ...leaderboards.records import write_whole
 from ...quantizers.base import Quantizer
 from ..errors import UserError
 from ..specs.stages import Fit, Gradient, Stage, written
@@ -150,9 +150,7 @@ def _kept(place: Path, stages: list[Stage], shared: tuple[Path, Any] | None) -> 
 
 def _write(path: Path, done: Done) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(done.state, draft, {"report": json.dumps(done.report)})
-    draft.replace(path)
+    write_whole(path, save(done.state, {"report": json.dumps(done.report)}))
 
 
 def _read(path: Path) -> Done | None:

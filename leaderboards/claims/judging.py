@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..records import Record
 from ..statistics import across_seeds, bootstrap_mean
-from .model import Claim, Comparison, Joint, Metric, Side, Split, Test, matching
+from .model import Claim, Column, Criterion, Joint, Side, Split, Test, matching
 
 Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
 Rows = Sequence[Mapping[str, Any]]
@@ -98,10 +98,10 @@ def labels_of(side: Side, planned: Sequence[str], results: Results) -> list[str]
 
 
 def estimate(
-    comparison: Comparison, subset: Mapping[str, Any], split: Split, results: Results, error: float = ERROR
+    criterion: Criterion, subset: Mapping[str, Any], split: Split, results: Results, error: float = ERROR
 ) -> Estimate:
-    """The quantity of a comparison whose sides name their runs. NotTestedError where a metric or item is lacking."""
-    labels = list(dict.fromkeys(label for side in comparison.sides for label in side.patterns))
+    """The quantity of a criterion whose sides name their runs. NotTestedError where a metric or item is lacking."""
+    labels = list(dict.fromkeys(label for side in criterion.sides for label in side.patterns))
     prints = {result.record.spec.get("data_fingerprint") for label in labels for result in results[label].values()}
     if len(prints) > 1:
         raise NotTestedError("its runs are on different data")
@@ -112,7 +112,7 @@ def estimate(
     found = []
     for seed in seeds:
         chosen = {label: results[label].get(seed) or next(iter(results[label].values())) for label in labels}
-        found.append(_of_one_seed(comparison, subset, split, chosen, error))
+        found.append(_of_one_seed(criterion, subset, split, chosen, error))
     means, lows, highs, items = zip(*found, strict=True)
     return Estimate(*across_seeds(means, lows, highs, 1 - error), min(items))
 
@@ -133,7 +133,7 @@ def within(row: Mapping[str, Any], subset: Mapping[str, Any]) -> bool:
     return True
 
 
-def value_of(row: Mapping[str, Any], metric: Metric) -> float:
+def value_of(row: Mapping[str, Any], metric: Column) -> float:
     """What one item contributes. NotTestedError: no number."""
     if isinstance(row[metric.name], str):
         raise NotTestedError(f"{metric.name} of the items is {row[metric.name]!r}, not a number")
@@ -165,7 +165,7 @@ def _judge(
     if isinstance(test, Joint):
         count, both = len(test.tests), test.kind == "all"
         levels = levels._replace(**{key: getattr(levels, key) / count for key in ["refute" if both else "confirm"]})
-        return _together([_judge(each, claim, split, results, planned, levels, findings) for each in test.tests], both)
+        return _together([_judge(part, claim, split, results, planned, levels, findings) for part in test.tests], both)
     sure, doubtful = (estimate(test, claim.subset, split, results, error) for error in levels)
     shown = sure if levels.confirm == ERROR else estimate(test, claim.subset, split, results)
     verdict = "holds" if _holds(test, sure) else "does not hold" if _fails(test, doubtful) else "undecided"
@@ -176,7 +176,7 @@ def _judge(
 def _expanded(test: Test, planned: Sequence[str], results: Results) -> Test:
     """Patterns replaced by labels; `every` and `any` by as many comparisons. Of several tests those of this profile."""
     if isinstance(test, Joint):
-        there = tuple(each for each in test.tests if _is_planned(each, planned))
+        there = tuple(part for part in test.tests if _is_planned(part, planned))
         if not there:
             raise NotPlannedError("its runs are not in this profile")
         return test._replace(tests=there)
@@ -195,7 +195,7 @@ def _expanded(test: Test, planned: Sequence[str], results: Results) -> Test:
 def _is_planned(test: Test, planned: Sequence[str]) -> bool:
     """Whether a comparison's runs are in this profile; of joint tests, any of them."""
     if isinstance(test, Joint):
-        return any(_is_planned(each, planned) for each in test.tests)
+        return any(_is_planned(part, planned) for part in test.tests)
     return all(matching(side.patterns, planned) for side in test.sides)
 
 
@@ -204,18 +204,18 @@ def _together(verdicts: Sequence[Verdict], both: bool) -> Verdict:
     return bad if bad in verdicts else good if set(verdicts) == {good} else "undecided"
 
 
-def _holds(test: Comparison, found: Estimate) -> bool:
+def _holds(test: Criterion, found: Estimate) -> bool:
     reached, kept = found.low >= test.limit - test.tolerance, found.high <= test.limit + test.tolerance
     above, below = found.low > test.limit, found.high < test.limit
     return {"at_least": reached, "at_most": kept, "above": above, "below": below, "about": reached and kept}[test.bound]
 
 
-def _fails(test: Comparison, found: Estimate) -> bool:
+def _fails(test: Criterion, found: Estimate) -> bool:
     under, over = found.high < test.limit - test.tolerance, found.low > test.limit + test.tolerance
     return {"at_least": under, "at_most": over, "above": under, "below": over, "about": under or over}[test.bound]
 
 
-def _what(test: Comparison, subset: Mapping[str, Any]) -> str:
+def _what(test: Criterion, subset: Mapping[str, Any]) -> str:
     names = []
     for side in test.sides:
         chosen, name = subset if side.subset is None else side.subset, ", ".join(side.patterns)
@@ -225,16 +225,16 @@ def _what(test: Comparison, subset: Mapping[str, Any]) -> str:
 
 
 def _of_one_seed(
-    test: Comparison, subset: Mapping[str, Any], split: Split, chosen: Mapping[str, Result], error: float
+    test: Criterion, subset: Mapping[str, Any], split: Split, chosen: Mapping[str, Result], error: float
 ) -> Estimate:
     if not all(test.metric.name in row for result in chosen.values() for row in result.rows.get(split, [])[:1]):
         return _of_records(test, split, chosen)
     rows = {label: {row["item"]: row for row in result.rows.get(split, [])} for label, result in chosen.items()}
-    names = [name for name in next(iter(rows.values())) if all(name in each for each in rows.values())]
-    names = [n for n in names if not any(math.isnan(value_of(each[n], test.metric)) for each in rows.values())]
+    names = [name for name in next(iter(rows.values())) if all(name in items for items in rows.values())]
+    names = [n for n in names if not any(math.isnan(value_of(items[n], test.metric)) for items in rows.values())]
     subsets = [subset if side.subset is None else side.subset for side in test.sides]
     first = next(iter(rows.values()))
-    inside = np.array([[within(first[name], each) for name in names] for each in subsets], dtype=bool)
+    inside = np.array([[within(first[name], limits) for name in names] for limits in subsets], dtype=bool)
     if not inside.size or not inside.any(1).all():
         raise NotTestedError(f"no {split} items" + (f" with {text_of(subset)}" if subset else ""))
     used = np.flatnonzero(inside.any(0))
@@ -243,13 +243,13 @@ def _of_one_seed(
         np.mean([_linear(test.metric, [rows[label][n] for n in names], inside[k]) for label in side.patterns], axis=0)
         for k, side in enumerate(test.sides)
     ]
-    means = [float(each.mean()) for each in items]
+    means = [float(values.mean()) for values in items]
     quantity = _quantity(test.form, means)
     low, high = bootstrap_mean(_combined(test.form, means, items), 1 - error)[1:]
     return Estimate(quantity, low, high, len(names))
 
 
-def _linear(metric: Metric, rows: Rows, used: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _linear(metric: Column, rows: Rows, used: NDArray[np.bool_]) -> NDArray[np.float64]:
     values = np.array([value_of(row, metric) for row in rows])
     by_seconds = metric.name.endswith("_kbps") or metric.name == "bits_per_frame"
     weights = used * np.array([float(row["seconds"]) if by_seconds else 1.0 for row in rows])
@@ -270,7 +270,7 @@ def _quantity(form: str, means: Sequence[float]) -> float:
     return means[0] if form == "value" else means[0] / means[1] if form == "ratio" else means[0] - means[1]
 
 
-def _of_records(test: Comparison, split: Split, chosen: Mapping[str, Result]) -> Estimate:
+def _of_records(test: Criterion, split: Split, chosen: Mapping[str, Result]) -> Estimate:
     """Numbers of whole runs, such as a perplexity of the test set: no interval over items."""
     if split != "test":
         raise NotTestedError(f"the {split} items have no {test.metric.name}")
@@ -279,7 +279,7 @@ def _of_records(test: Comparison, split: Split, chosen: Mapping[str, Result]) ->
     return Estimate(quantity, quantity, quantity, 0)
 
 
-def _recorded(record: Record, metric: Metric) -> float:
+def _recorded(record: Record, metric: Column) -> float:
     field, *keys = metric.name.split(".")
     value: Any = getattr(record, field, None)
     for key in keys:

@@ -26,14 +26,14 @@ Split = Literal["test", "train"]
 Quantifier = Literal["mean", "every", "any"]
 
 
-class Asked(NamedTuple):
+class LabelledRun(NamedTuple):
     """One labelled run of a profile."""
 
     settings: Mapping[str, Any]  # as in a run file
     on_train: bool  # scored on training items as well
 
 
-class Metric(NamedTuple):
+class Column(NamedTuple):
     """A column of items.csv, or a dotted path into the record."""
 
     name: str
@@ -51,11 +51,11 @@ class Side(NamedTuple):
     subset: Mapping[str, Any] | None = None
 
 
-class Comparison(NamedTuple):
+class Criterion(NamedTuple):
     """A quantity of one or two sides, against a bound."""
 
     form: str
-    metric: Metric
+    metric: Column
     sides: tuple[Side, ...]
     bound: Bound
     limit: float
@@ -69,7 +69,7 @@ class Joint(NamedTuple):
     tests: tuple["Test", ...]
 
 
-Test = Comparison | Joint
+Test = Criterion | Joint
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class ClaimsFile:
     notes: tuple[str, ...]
     protocol: tuple[str, ...]
     profiles: Mapping[str, Profile]
-    runs: Mapping[str, Mapping[str, Asked]]  # profile -> label -> run
+    runs: Mapping[str, Mapping[str, LabelledRun]]  # profile -> label -> run
     claims: tuple[Claim, ...]
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...]
@@ -157,10 +157,10 @@ def matching(patterns: Sequence[str], labels: Sequence[str]) -> list[str]:
     return [label for label in labels if any(fnmatchcase(label, pattern) for pattern in patterns)]
 
 
-def comparisons(test: Test) -> Iterator[Comparison]:
+def criteria(test: Test) -> Iterator[Criterion]:
     """All that a test compares."""
-    if isinstance(test, Comparison):
+    if isinstance(test, Criterion):
         yield test
     else:
-        for each in test.tests:
-            yield from comparisons(each)
+        for part in test.tests:
+            yield from criteria(part)

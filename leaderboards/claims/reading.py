@@ -11,21 +11,21 @@ import yaml
 from ..errors import ClaimsError, nearest
 from .model import (
     SIDES,
-    Asked,
     Bound,
     Claim,
     ClaimsFile,
-    Comparison,
+    Column,
+    Criterion,
     Figure,
     Joint,
-    Metric,
+    LabelledRun,
     Profile,
     Quantifier,
     Side,
     Split,
     Table,
     Test,
-    comparisons,
+    criteria,
     matching,
 )
 
@@ -58,12 +58,14 @@ class _MalformedError(ValueError):
 def _file(path: Path, content: Any) -> ClaimsFile:
     needed = ("paper", "protocol", "profiles", "runs", "claims")
     given = _fields("the file", content, needed, ("notes", "tables", "figures"))
-    profiles = {str(name): _profile(str(name), each) for name, each in _mapping("profiles", given["profiles"]).items()}
+    profiles = {
+        str(name): _profile(str(name), entry) for name, entry in _mapping("profiles", given["profiles"]).items()
+    }
     runs = {name: _runs(profile, name, given["runs"]) for name, profile in profiles.items()}
-    known = list(dict.fromkeys(label for each in runs.values() for label in each))
-    claims = tuple(_claim(number, each) for number, each in enumerate(_list("claims", given["claims"]), 1))
-    tables = tuple(_table(each) for each in _list("tables", given.get("tables", [])))
-    figures = tuple(_figure(each) for each in _list("figures", given.get("figures", [])))
+    known = list(dict.fromkeys(label for labelled in runs.values() for label in labelled))
+    claims = tuple(_claim(number, entry) for number, entry in enumerate(_list("claims", given["claims"]), 1))
+    tables = tuple(map(_table, _list("tables", given.get("tables", []))))
+    figures = tuple(map(_figure, _list("figures", given.get("figures", []))))
     for where, patterns in _mentions(claims, tables, figures):
         for pattern in patterns:
             if not matching([pattern], known):
@@ -84,26 +86,26 @@ def _profile(name: str, content: Any) -> Profile:
     return Profile(str(given["cost"]), settings, names, count)
 
 
-def _runs(profile: Profile, name: str, content: Any) -> dict[str, Asked]:
+def _runs(profile: Profile, name: str, content: Any) -> dict[str, LabelledRun]:
     """Every template filled in with every combination that the profile asks for."""
-    found: dict[str, Asked] = {}
+    found: dict[str, LabelledRun] = {}
     for number, group in enumerate(_list("runs", content), 1):
         where = f"runs, entry {number}"
         given = _fields(where, group, ("label", "settings", "for"), ("on_train",))
-        own = _mapping(f"{where}: settings", given["settings"])
+        template = _mapping(f"{where}: settings", given["settings"])
         for combination in _combinations(f"{where}: for", _mapping(f"{where}: for", given["for"]).get(name, [])):
             values = {**profile.names, **combination}
             label = str(_filled(where, given["label"], values))
             if label in found:
                 raise _MalformedError(f"{where}: two runs of {name} are labelled {label!r}")
-            settings = _filled(where, {**profile.settings, **own}, values)
-            found[label] = Asked(settings, bool(given.get("on_train", False)))
+            settings = _filled(where, {**profile.settings, **template}, values)
+            found[label] = LabelledRun(settings, bool(given.get("on_train", False)))
     return found
 
 
 def _combinations(where: str, content: Any) -> Iterator[dict[str, Any]]:
-    for each in [content] if isinstance(content, Mapping) else _list(where, content):
-        axes = {key: value if isinstance(value, list) else [value] for key, value in _mapping(where, each).items()}
+    for product in [content] if isinstance(content, Mapping) else _list(where, content):
+        axes = {key: value if isinstance(value, list) else [value] for key, value in _mapping(where, product).items()}
         for values in itertools.product(*axes.values()):
             yield dict(zip(axes, values, strict=True))
 
@@ -118,10 +120,10 @@ def _filled(where: str, value: Any, names: Mapping[str, Any]) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        asked = [name for _, name, _, _ in string.Formatter().parse(value) if name is not None]
-        if len(asked) == 1 and value == f"{{{asked[0]}}}":
-            return _filled(where, names[asked[0]], {k: v for k, v in names.items() if k != asked[0]})
-        return value.format_map({name: names[name] for name in asked})
+        placeholders = [name for _, name, _, _ in string.Formatter().parse(value) if name is not None]
+        if len(placeholders) == 1 and value == f"{{{placeholders[0]}}}":
+            return _filled(where, names[value[1:-1]], {k: v for k, v in names.items() if k != value[1:-1]})
+        return value.format_map({name: names[name] for name in placeholders})
     except (KeyError, ValueError, IndexError, AttributeError) as error:
         raise _MalformedError(f"{where}: {value!r} has a placeholder that nothing stands for ({error})") from error
 
@@ -139,7 +141,7 @@ def _test(where: str, content: Any) -> Test:
     for kind in ("all", "any"):
         if kind in given:
             _fields(f"{where}: test", given, (kind,), ())
-            tests = tuple(_test(where, each) for each in _list(f"{where}: {kind}", given[kind]))
+            tests = tuple(_test(where, entry) for entry in _list(f"{where}: {kind}", given[kind]))
             if not tests:
                 raise _MalformedError(f"{where}: {kind} lists no test")
             return Joint(kind, tests)
@@ -153,14 +155,14 @@ def _test(where: str, content: Any) -> Test:
     if len({side.quantifier for side in parsed} & {"every", "any"}) > 1:
         raise _MalformedError(f"{where}: a comparison is of every one or of any one, not both; write two under all")
     limits = (_number(where, given[key]) for key in (bound, *(["tolerance"] if bound == "about" else [])))
-    return Comparison(form, _metric(where, metric), parsed, bound, *limits)
+    return Criterion(form, _metric(where, metric), parsed, bound, *limits)
 
 
-def _metric(where: str, content: Any) -> Metric:
+def _metric(where: str, content: Any) -> Column:
     if isinstance(content, str):
-        return Metric(content)
+        return Column(content)
     given = _fields(f"{where}: metric", content, ("share", "beyond"), ())
-    return Metric(str(given["share"]), _number(where, given["beyond"]))
+    return Column(str(given["share"]), _number(where, given["beyond"]))
 
 
 def _side(where: str, content: Any) -> Side:
@@ -220,8 +222,8 @@ def _mentions(
     claims: Sequence[Claim], tables: Sequence[Table], figures: Sequence[Figure]
 ) -> Iterator[tuple[str, Sequence[str]]]:
     for claim in claims:
-        for comparison in comparisons(claim.test):
-            for side in comparison.sides:
+        for criterion in criteria(claim.test):
+            for side in criterion.sides:
                 yield f"claim {claim.id}", side.patterns
     for table in tables:
         yield f"table {table.title}", list(table.paper)

@@ -14,7 +14,7 @@ from ..item_plots import Labels, Point, boxes, by_condition, curves
 from ..records import Record, write_whole
 from ..tables import label_of
 from .judging import Estimate, Judged, NotTestedError, Results, estimate, judge, text_of, value_of, within
-from .model import ClaimsFile, Comparison, Figure, Metric, Side, Split, Table, matching
+from .model import ClaimsFile, Column, Criterion, Figure, Side, Split, Table, matching
 
 REPORT = "report.md"
 SET: dict[Split, str] = {"test": "test set", "train": "train set"}
@@ -57,7 +57,7 @@ def write_report(
 
 def _head(file: ClaimsFile, profile: str, results: Results, judged: Sequence[Judged], command: str) -> Iterable[str]:
     records = _records(results)
-    verdicts = [each.verdict for each in judged]
+    verdicts = [one.verdict for one in judged]
     counted = [f"{verdicts.count(verdict)} {words}" for verdict, words in COUNTED.items()]
     yield f"**{len(judged)} tests of {len(file.claims)} claims: {', '.join(counted)}.**"
     yield f"{len(results)} of {len(file.runs[profile])} runs are finished.\n"
@@ -76,7 +76,7 @@ def _head(file: ClaimsFile, profile: str, results: Results, judged: Sequence[Jud
 
 def _counted(results: Results) -> str:
     """How many items and which seeds there are."""
-    items = {split: [len(each.rows.get(split, [])) for by in results.values() for each in by.values()] for split in SET}
+    items = {split: [len(run.rows.get(split, [])) for by in results.values() for run in by.values()] for split in SET}
     seeds = sorted({str(record.spec.get("seed")) for record in _records(results)})
     shown = [f"{words}: {max(items[split], default=0)} items" for split, words in SET.items()]
     return f"{'; '.join(shown)}; seeds {', '.join(seeds)}.".capitalize()
@@ -88,12 +88,12 @@ def _records(results: Results) -> list[Record]:
 
 def _claims_table(judged: Sequence[Judged]) -> Iterable[str]:
     rows = []
-    for each in judged:
-        claim = each.claim
-        where = f"{claim.where}; {SET[each.split]}" if len(claim.splits) > 1 else claim.where
+    for one in judged:
+        claim = one.claim
+        where = f"{claim.where}; {SET[one.split]}" if len(claim.splits) > 1 else claim.where
         only = f" [{text_of(claim.subset)}]" if claim.subset else ""
-        ours = each.why if each.verdict == "not tested" else _ours(each)
-        rows.append([f"{claim.statement}{only} ({where})", claim.paper, ours, f"**{each.verdict}**"])
+        ours = one.why if one.verdict == "not tested" else _ours(one)
+        rows.append([f"{claim.statement}{only} ({where})", claim.paper, ours, f"**{one.verdict}**"])
     yield from _markdown(["claim", "paper", "ours [95 %]", "verdict"], rows)
 
 
@@ -108,9 +108,9 @@ def _ours(judged: Judged) -> str:
 
 
 def _details(judged: Sequence[Judged]) -> Iterable[str]:
-    for each in judged:
-        yield f"- `{each.claim.id}`, {SET[each.split]}: {each.verdict}{f' ({each.why})' if each.why else ''}"
-        for what, found, verdict in each.findings:
+    for one in judged:
+        yield f"- `{one.claim.id}`, {SET[one.split]}: {one.verdict}{f' ({one.why})' if one.why else ''}"
+        for what, found, verdict in one.findings:
             items = f", {found.items} items" if found.items else ""
             yield f"  - {what} = {_interval(found, _signed(what))}{items}: {verdict}"
     yield ""
@@ -122,8 +122,8 @@ def _table(table: Table, planned: Sequence[str], results: Results, command: str)
     for metric in table.metrics:
         header += [f"{_label(metric)} paper", *(f"ours, {SET[split]} [95 %]" for split in table.splits)]
     rows = []
-    asked = {label: numbers for label, numbers in table.paper.items() if label in planned}
-    for label, numbers in asked.items():
+    shown = {label: numbers for label, numbers in table.paper.items() if label in planned}
+    for label, numbers in shown.items():
         row = [label]
         for metric, number in zip(table.metrics, numbers, strict=True):
             signed = metric.startswith("d")
@@ -133,7 +133,7 @@ def _table(table: Table, planned: Sequence[str], results: Results, command: str)
     yield f"### {table.title}\n"
     if rows:
         yield from _markdown(header, rows)
-    if others := len(table.paper) - len(asked):
+    if others := len(table.paper) - len(shown):
         yield f"Of the paper's {len(table.paper)} rows this profile leaves out {others}.\n"
     references = [f"{SET[split]} {_reference(results, split)}" for split in table.splits]
     yield f"{table.note} Uncoded VSTOI, ours: {', '.join(references)}. Made by `{command}`.\n".strip()
@@ -152,7 +152,7 @@ def _value(
     if not results.get(label):
         raise NotTestedError(f"{label} has not been run")
     return estimate(
-        Comparison("value", Metric(metric), (Side((label,)),), "at_least", 0.0), subset or {}, split, results
+        Criterion("value", Column(metric), (Side((label,)),), "at_least", 0.0), subset or {}, split, results
     )
 
 
@@ -204,7 +204,7 @@ def _draw_boxes(figure: Figure, results: Results, path: Path) -> str:
     values: dict[str, list[float]] = {}
     for name, label in _runs_of(figure, results):
         rows = [row for row in _rows(results, label, figure.split) if within(row, figure.subset)]
-        values.setdefault(name, []).extend(value_of(row, Metric(figure.metric)) for row in rows)
+        values.setdefault(name, []).extend(value_of(row, Column(figure.metric)) for row in rows)
     used = [label for _, label in _runs_of(figure, results)]
     level = _level(results, used, figure.split, figure.reference, figure.subset) if figure.reference else None
     boxes(values, path, Labels("", "", _label(figure.metric), f"uncoded, mean {level or 0:.3f}"), level)

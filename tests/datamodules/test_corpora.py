@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from codecbench.benchmark.cli.inspect import options_help, tables
+from codecbench.benchmark.cli.ls import tables
+from codecbench.benchmark.cli.run import options_help
 from codecbench.benchmark.specs.registry import found
 from codecbench.datamodules.base import SPLITS, Recordings, active_level
 from codecbench.datamodules.demo import Demo

@@ -148,6 +148,13 @@ def test_the_bytes_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
     assert order == ["sync", "rename", "sync"]  # the bytes, the name, the folder that holds the name
 
 
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RecordError, match="is no file to write to"):
+        records.write_whole(tmp_path / "pipe", b"bytes")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 WRITER = """
 import sys
 from codecbench.leaderboards.records import Record, write

@@ -3,13 +3,14 @@
 import io
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 from codecbench.benchmark.tracks.pictures import electrodogram, training_curve
 from codecbench.leaderboards.errors import RecordError
-from codecbench.leaderboards.plots import _joined, rate_score
+from codecbench.leaderboards.plots import _joined, new_figure, rate_score, save_figure
 from codecbench.leaderboards.records import Record, Score
 from codecbench.leaderboards.rows import rows
 from codecbench.leaderboards.tables import markdown_table, terminal_table
@@ -271,3 +272,15 @@ def test_nothing_to_draw_is_refused(tmp_path):
         training_curve([], [], tmp_path / "no.png")
     with pytest.raises(RecordError, match="cannot be written"):
         training_curve([0, 1], [1, 0.5], tmp_path / "absent" / "no.png")
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def torn(self, target, **options):
+        (Path(target).write_bytes if isinstance(target, str | Path) else target.write)(b"half a picture")
+        raise RuntimeError("killed")
+
+    (tmp_path / "a.png").write_bytes(b"old")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", torn)
+    with pytest.raises(RuntimeError, match="killed"):
+        save_figure(new_figure(1, 1), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == b"old"

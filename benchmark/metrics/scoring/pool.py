@@ -63,7 +63,6 @@ STARTS = 3  # of a process that something kills before it has been given anythin
 PATIENCE = 5.0  # seconds for a process that has closed its streams to end
 
 
-
 def score_pool(items: int) -> "ScorePool":
     """A pool for so many items: in this process where they are too few to be worth the start of another."""
     return ScorePool(max(1, min(available_cores(), MOST, items // WORTH)))

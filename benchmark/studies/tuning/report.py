@@ -1,6 +1,5 @@
 """What a search found: the best trials, which options mattered, the recipe and a picture of its history."""
 
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
+from ....leaderboards.plots import save_figure
 from ....leaderboards.records import write_whole
 from ...specs.recipes import DERIVED_KEYS
 from ...specs.spec import Spec
@@ -90,9 +90,7 @@ def draw_history(search: Search, scored_by: str, path: Path) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize="small")
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(draft, format="png")
-    draft.replace(path)
+    save_figure(figure, path)
 
 
 def _text(value: Any) -> str:

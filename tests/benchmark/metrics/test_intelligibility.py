@@ -10,7 +10,6 @@ import soundfile
 import torch
 from codecbench.benchmark.metrics import intelligibility
 from codecbench.benchmark.metrics.intelligibility import EDGES, Reference, _estoi, _stoi, stoi, stoi_pair, vstoi
-from codecbench.benchmark.speed import stoi as metric_speed
 from codecbench.datamodules.cochlear.ace import UNSELECTED, AceConfig, ace
 from codecbench.datamodules.cochlear.vocoder import vocode
 from codecbench.datamodules.demo import Demo
@@ -267,15 +266,3 @@ def test_a_silent_pattern_scores_nothing_and_has_no_gradient(sentences: np.ndarr
     for score in (vstoi(pattern, clean), vstoi(pattern, clean, extended=True)):
         (gradient,) = torch.autograd.grad(score.sum(), pattern)
         assert score.tolist() == [0] and not gradient.any()
-
-
-# -- the comparison of speed ------------------------------------------------------------------------------------------
-
-
-def test_the_speed_comparison_refuses_scores_that_differ() -> None:
-    clean, noisy = metric_speed.signals(metric_speed.speech(None, 2))
-    assert clean.shape == (2, 3 * RATE)
-    assert metric_speed.compare(clean, noisy, torch.float64) < 1e-10
-    assert metric_speed.compare(clean, noisy, torch.float32) < 1e-6
-    with pytest.raises(SystemExit, match="differ from pystoi's by"):
-        metric_speed.compare(clean, noisy, torch.float64, limit=0.0)

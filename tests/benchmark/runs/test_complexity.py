@@ -1,14 +1,10 @@
 """What codecs cost: published figures out of `benchmark ls codecs --complexity`, and streams before they are timed."""
 
-import sys
-
 import pytest
-import torch
 from codecbench.benchmark.cli.main import main
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.runs.complexity import complexity_of
 from codecbench.benchmark.specs.registry import found, presets
-from codecbench.benchmark.speed import streaming as streaming_speed
 from codecbench.codecs.none import Bare
 
 PUBLISHED = {  # millions of parameters, MMAC/s
@@ -59,31 +55,3 @@ def test_a_domain_without_data_is_refused_in_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Bare, "domain", "odour")
     with pytest.raises(UserError, match="no data for codecs of the domain 'odour' yet; there are: stimulation"):
         complexity_of("none")
-
-
-@pytest.mark.parametrize("name", ["stft-small", "seanet-small"])
-def test_streams_are_compared_before_they_are_timed(name: str) -> None:
-    signal = streaming_speed.speech(0.4)
-    codec = streaming_speed.build(name, signal)
-    assert streaming_speed.compare(codec, signal) <= 1e-5
-    with pytest.raises(SystemExit, match=r"samples differ by .*, more than -1e"):
-        streaming_speed.compare(codec, signal, limit=-1.0)
-    codec.encode = lambda sound: torch.zeros(1, 10, 20)
-    with pytest.raises(SystemExit, match="codes of 200 differ between stream and whole file"):
-        streaming_speed.compare(codec, signal)
-
-
-def test_a_codec_that_cannot_be_streamed_is_refused() -> None:
-    with pytest.raises(SystemExit, match="nac-small cannot be streamed; choose of stft,"):
-        streaming_speed.build("nac-small", streaming_speed.speech(0.1))
-    with pytest.raises(SystemExit, match=r"1000\.0 s are asked for"):
-        streaming_speed.speech(1000.0)
-
-
-def test_it_prints_a_line_for_every_codec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--codec", "seanet-small,stft-small", "--seconds", "0.1", "--rounds", "1"]
-    monkeypatch.setattr(sys, "argv", ["streaming_speed", *arguments])
-    streaming_speed.main()
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [line[0] for line in lines] == ["codec", "seanet-small", "stft-small"]
-    assert all(float(number) >= 0 for line in lines[1:] for number in line[1:])

@@ -10,7 +10,7 @@ from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.specs import recipes as settings
 from codecbench.benchmark.specs import registry as plugins
 from codecbench.benchmark.specs.grid import make_specs
-from codecbench.benchmark.specs.options import bitrates, named, seeds, split_dotted
+from codecbench.benchmark.specs.options import bitrates, named, seeds
 from codecbench.benchmark.specs.plugin import find
 from codecbench.benchmark.specs.spec import MAKE_INTERVALS, MAKE_SCORES, Spec, sources
 from codecbench.benchmark.specs.training import Training
@@ -359,22 +359,6 @@ def test_bitrates_are_positive_numbers():
     for value in ("x", "0", "-3", "inf", "nan"):
         with pytest.raises(UserError, match=f"^--bitrate {value} is no bitrate"):
             bitrates(value)
-
-
-def test_dotted_options_are_taken_out_of_a_command_line():
-    tokens = "run --quantizer nsvq --quantizer.codebook-bits 8 --ace.gain_db=-3 --data.download --training.x -1 --force"
-    rest, options = split_dotted(tokens.split())
-    assert rest == ["run", "--quantizer", "nsvq", "--force"]
-    assert options == {
-        "quantizer": {"codebook_bits": "8"},
-        "ace": {"gain_db": "-3"},
-        "data": {"download": "true"},
-        "training": {"x": "-1"},
-    }
-
-
-def test_a_name_may_be_written_as_an_option():
-    assert split_dotted(["--codec.name", "aec"]) == (["--codec=aec"], {})
 
 
 @pytest.mark.parametrize("name", settings.recipes())

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codecbench.benchmark.cli.inspect import options_help
+from codecbench.benchmark.cli.run import options_help
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.specs import registry as plugins
 from codecbench.benchmark.specs.grid import make_specs

@@ -12,7 +12,6 @@ from codecbench.benchmark.losses.stacked_vstoi import StackedVSTOI
 from codecbench.benchmark.metrics.intelligibility import vstoi
 from codecbench.benchmark.specs.registry import found
 from codecbench.benchmark.specs.stages import SPSA
-from codecbench.benchmark.speed import spsa as spsa_speed
 from codecbench.benchmark.training.spsa import Ascender, ascend, deciding_parameters
 from codecbench.codecs.base import Codec
 from codecbench.codecs.frae import FRAE
@@ -300,15 +299,6 @@ def test_items_may_differ_in_length(speech: Tensor) -> None:
     assert torch.allclose(silent(pattern[None]), alone[:1], rtol=0, atol=1e-9)
 
 
-def test_losses_at_once_equal_those_one_by_one(speech: Tensor) -> None:
-    pattern = ace(speech)
-    codec = small_frae("kmeans_vq", feedback=4)
-    variants = variants_of(codec, 3, size=0.02)
-    assert spsa_speed.difference(codec, variants, pattern, speech) < 1e-9
-    with pytest.raises(SystemExit, match="differ by"):
-        spsa_speed.difference(codec, variants, pattern, speech, limit=-1.0)
-
-
 def test_a_codec_with_its_quantizer_gains_intelligibility(speech: Tensor) -> None:
     speech = speech[:1].float()
     pattern = ace(speech)
@@ -325,11 +315,3 @@ def test_a_codec_with_its_quantizer_gains_intelligibility(speech: Tensor) -> Non
         ascend(ascender, codec, pattern, objective)
     assert score() > before + 0.01
     assert not codec.quantizer.codebook.equal(codebook)  # type: ignore[arg-type]
-
-
-def test_the_benchmark_prints_a_line_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(spsa_speed, "PAIRS", 1)
-    arguments = ["--quantizer", "kmeans_vq", "--batch", "1", "--seconds", "0.6", "--rounds", "1"]
-    monkeypatch.setattr("sys.argv", ["spsa_speed", *arguments])
-    spsa_speed.main()
-    assert "kmeans_vq     1" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records
 from codecbench.leaderboards.claims import report as claims_report
 from codecbench.leaderboards.claims.judging import Result
-from codecbench.leaderboards.claims.model import Asked, claims_files
+from codecbench.leaderboards.claims.model import LabelledRun, claims_files
 from codecbench.leaderboards.errors import ClaimsError
 from codecbench.leaderboards.item_plots import Labels, boxes
 from codecbench.leaderboards.records import Record
@@ -117,11 +117,11 @@ def test_every_run_of_every_shipped_file_is_a_spec(name: str) -> None:
             become_specs(label, asked)
 
 
-def stages_of(asked: Asked) -> list[Any]:
+def stages_of(asked: LabelledRun) -> list[Any]:
     return asked.settings["options"].get("training", {}).get("stages", [])
 
 
-def become_specs(label: str, asked: Asked) -> None:
+def become_specs(label: str, asked: LabelledRun) -> None:
     """One spec for one seed, on data that are at hand."""
     (spec,) = specs_of(asked, Request(None, data="demo"))
     stages = read_stages(stages_of(asked)) if stages_of(asked) else None

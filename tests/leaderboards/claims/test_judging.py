@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from codecbench.leaderboards.claims.judging import Result, estimate, judge
-from codecbench.leaderboards.claims.model import Claim, Comparison, Metric, Side
+from codecbench.leaderboards.claims.model import Claim, Column, Criterion, Side
 from codecbench.leaderboards.claims.reading import read_claims
 from codecbench.leaderboards.records import Record
 from codecbench.leaderboards.statistics import across_seeds, bootstrap_mean, paired_difference
@@ -64,8 +64,8 @@ def claim_of(content: Mapping[str, Any], tmp_path: Path, labels: Sequence[str] =
     return read_claims(path).claims[0]
 
 
-def comparison(form: str, metric: str, *labels: str) -> Comparison:
-    return Comparison(form, Metric(metric), tuple(Side((label,)) for label in labels), "at_least", 0.0)
+def comparison(form: str, metric: str, *labels: str) -> Criterion:
+    return Criterion(form, Column(metric), tuple(Side((label,)) for label in labels), "at_least", 0.0)
 
 
 @pytest.mark.parametrize(

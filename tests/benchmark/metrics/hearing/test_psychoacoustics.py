@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from codecbench.benchmark.cli.mask import main
 from codecbench.benchmark.losses.psychoacoustic import NoiseModulation
 from codecbench.benchmark.metrics.hearing import psychoacoustics
 from codecbench.benchmark.metrics.hearing.psychoacoustics import PsychoacousticModel, bark, threshold_in_quiet
@@ -249,38 +248,9 @@ def test_what_cannot_be_is_refused(options: dict, words: str) -> None:
 # -- the picture ------------------------------------------------------------------------------------------------------
 
 
-def test_a_frame_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = sorted((CORPORA / "demo").glob("*/*.flac"))[0]
-    assert main([str(source), "--at", "0.5", "--plot", str(tmp_path / "mask.png")]) == 0
-    assert "512 samples from 0.5 s" in capsys.readouterr().out
-    assert (tmp_path / "mask.png").read_bytes().startswith(b"\x89PNG")
-
-
 def test_arrays_of_unlike_length_are_not_drawn(tmp_path: Path) -> None:
     line = np.arange(5.0)
     masking(line, line, line + np.nan, line - np.inf, line, line, tmp_path / "mask.png")
     assert (tmp_path / "mask.png").exists()
     with pytest.raises(ValueError, match="one length"):
         masking(line, line, line, line, line[1:], line, tmp_path / "other.png")
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--at", "1e6"], "name a time within it"),
-        (["--at", "nan"], "name a time within it"),
-        (["--frame", "7"], "even number"),
-        (["--frame", "100000"], "at most 8192 samples"),
-        (["--plot", "/nowhere/mask.png"], "cannot be written"),
-    ],
-)
-def test_a_users_mistake_is_one_line(options: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    source = sorted((CORPORA / "demo").glob("*/*.flac"))[0]
-    assert main([str(source), "--plot", "mask.png", *options]) == 2
-    message = capsys.readouterr().err
-    assert words in message and message.count("\n") == 1
-
-
-def test_a_missing_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["nowhere.wav", "--plot", "mask.png"]) == 2
-    assert capsys.readouterr().err == "psychoacoustics: nowhere.wav: no such file\n"

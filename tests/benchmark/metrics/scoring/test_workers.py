@@ -12,7 +12,6 @@ import pytest
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.metrics.scoring import pool as workers
 from codecbench.benchmark.metrics.scoring.pool import MEASURES, ScorePool, available_cores, kept_workers
-from codecbench.benchmark.speed import scoring as scoring_speed
 from codecbench.datamodules.demo import Demo
 
 NAMES = ("pesq_wb", "visqol")
@@ -239,19 +238,3 @@ def test_nothing_is_left_after_ctrl_c_or_a_kill(how):
     _, errors = process.communicate(timeout=30)
     assert len(pids) == 2 and ended(pids)
     assert errors.count("Traceback") == (how == "interrupt")
-
-
-def test_the_benchmark_lets_no_other_score_pass():
-    scores = dict.fromkeys(scoring_speed.NAMES, 1.0)
-    assert set(scoring_speed.compare([scores], [scores]).values()) == {0}
-    for name, off in (("visqol", 1e-9), ("stoi", 2e-6), ("pesq_wb", float("nan"))):
-        with pytest.raises(SystemExit, match=name):
-            scoring_speed.compare([scores | {name: 1 + off}], [scores])
-
-
-@pytest.mark.slow
-def test_the_benchmark_runs(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["scoring_speed", "--items", "3", "--rounds", "1", "--workers", "2"])
-    scoring_speed.main()
-    output = capsys.readouterr().out
-    assert "pesq_wb 0.0e+00, visqol 0.0e+00" in output and "ours, with start" in output
