@@ -100,6 +100,7 @@ CALLS = {  # each a process of its own
 }  # fmt: skip
 COMMANDS = (
     *("run", "tune", "ls", "check", "encode", "decode", "score", "references", "reproduce", "leaderboard", "gate"),
+    *("controls", "mask", "speed"),
 )
 SAID = [  # in one process together
     ["--help"],
@@ -253,7 +254,8 @@ def _plain(text: str, place: Path) -> str:
     text = text.replace(str(place), ".").replace(str(HERE), "HERE")
     text = re.sub(r"\b[0-9a-f]{12}\b", "HASH", re.sub(HASHED, "_HASH", text))
     text = re.sub(r"\+[0-9a-f]{8}\b", "+CODE", text)
-    text = re.sub(r"\b\d+(\.\d+)? s\b", "N s", text)
+    text = re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", text)
+    text = re.sub(r"\b\d+(\.\d+)? s\b", "N s", re.sub(r"\| \d+ \| `", "| N | `", text))
     return "\n".join(re.sub(r" {2,}", "  ", line).rstrip() for line in text.splitlines())
 
 

@@ -3,25 +3,19 @@
 import errno
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import version
 
 from ...leaderboards.errors import nearest
 from ..errors import UserError
-from .check import CHECK
-from .command import Parser, split_dotted
-from .controls import CONTROLS
-from .files import DECODE, ENCODE
-from .gate import GATE
-from .leaderboard import LEADERBOARD
-from .ls import LS
-from .mask import MASK
-from .reproduce import REPRODUCE
-from .run import RUN
-from .score import REFERENCES, SCORE
-from .speed import SPEED
-from .tune import TUNE
+from .command import Command, Parser, split_dotted
 
-EVERY = (RUN, TUNE, LS, CHECK, ENCODE, DECODE, SCORE, REFERENCES, REPRODUCE, LEADERBOARD, GATE, CONTROLS, MASK, SPEED)
+FILES = (  # of commands, in the order of --help; each holds what is about them
+    *("run", "tune", "ls", "check", "files", "score", "reproduce"),
+    *("leaderboard", "gate", "controls", "mask", "speed"),
+)
+LOADED = [import_module(f".{name}", __package__) for name in FILES]
+EVERY = [value for module in LOADED for value in vars(module).values() if isinstance(value, Command)]
 COMMANDS = {command.name: command for command in EVERY}
 INTERRUPTED = 130
 ERRORS = ("benchmark", "datamodules", "leaderboards", "quantizers.coding")  # where the user's mistakes have names

@@ -11,9 +11,9 @@ than stimulation patterns the negative validation loss.
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from ...training.job import Job
 from ...training.model import asked_bits, make_codec, shared_stages, steady
 from ...training.module import check_training
 from ...training.staged import train_as_asked
+from .aim import Aim, Outcome, PrunedError, Report
 from .space import Space, overlay, probes
 
 PATTERN_TRAINING = (  # options of a training that decide on a pattern's score
@@ -49,37 +50,6 @@ PATTERN_TRAINING = (  # options of a training that decide on a pattern's score
     "precision",
 )
 LOSS_OPTIONS = ("losses", "band_selection_weight")  # they change what a validation loss measures
-
-Report = Callable[[float], bool]  # takes an intermediate score; whether the trial is to end
-
-
-@dataclass(frozen=True)
-class Aim:
-    """Which objective, and what it needs to be told. ValueError where a value is out of range."""
-
-    objective: Literal["pattern", "validation"] = "pattern"
-    adam_steps: int = 500
-    spsa_steps: int = 100
-    quantized: bool = False  # pattern: SPSA and score with quantizers, fitted on the pattern's latents in between
-    item: str | None = None  # training item; None: that of median length
-    stages: Path | None = None  # validation: a folder for stages that trials have in common; None: each has its own
-
-    def __post_init__(self) -> None:
-        for name in ("adam_steps", "spsa_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-
-
-class Outcome(NamedTuple):
-    """How a trial ended."""
-
-    score: float | None  # None: it was pruned, or cannot be
-    reason: str  # why there is no score
-    seconds: float
-
-
-class PrunedError(Exception):
-    """A trial that no longer promises anything."""
 
 
 def check_aim(aim: Aim, spec: Spec, space: Space) -> None:

@@ -24,7 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ...errors import UserError
 from ...runs.run import watched_on
 from ...specs.spec import Spec
-from .objective import Aim, Outcome, Report, attempt, check_aim, prepare
+from .aim import Aim, Outcome, Report
+from .objective import attempt, check_aim, prepare
 from .report import draw_history, reason_of, show, write_recipe
 from .space import default_space, make_space, overlay, read_space, staged_as_published
 from .study import SECONDS, Search, opened
@@ -122,7 +123,7 @@ def _search(search: Search, spec: Spec, aim: Aim, asked: Namespace, console: Con
             if asked.workers == 1:
                 _one_by_one(search, spec, aim, asked.trials, told)
             else:
-                with workers(min(asked.workers, asked.trials), asked.plugin) as pool:
+                with workers(min(asked.workers, asked.trials), asked.plugin, attempt) as pool:
                     _side_by_side(search, spec, aim, asked.trials, pool, told)
         except BaseException:
             for trial in search.study.get_trials(states=[TrialState.RUNNING]):

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ...errors import UserError
-from .objective import Outcome
+from .aim import Outcome
 from .space import Space
 
 NAME = "benchmark tune"

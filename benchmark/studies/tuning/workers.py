@@ -10,7 +10,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -20,7 +20,9 @@ from typing import Any
 
 from ...specs.registry import add_file
 from ...specs.spec import Spec
-from .objective import Aim, Outcome, attempt
+from .aim import Aim, Outcome, Report
+
+Attempt = Callable[[Spec, Mapping[str, Any], Aim, Report], Outcome]  # one trial
 
 
 @dataclass
@@ -53,7 +55,8 @@ class Worker:
 class Workers:
     """As many processes as asked for."""
 
-    def __init__(self, count: int, plugins: Sequence[Path], folder: str) -> None:
+    def __init__(self, count: int, plugins: Sequence[Path], folder: str, attempt: Attempt) -> None:
+        self.attempt = attempt
         self.plugins, self.folder = [str(path.resolve()) for path in plugins], folder
         self.all = [self._spawn() for _ in range(count)]
 
@@ -82,24 +85,24 @@ class Workers:
     def _spawn(self) -> Worker:
         ours, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        process = context.Process(target=_work, args=(theirs, self.plugins, self.folder))
+        process = context.Process(target=_work, args=(theirs, self.plugins, self.folder, self.attempt))
         process.start()
         theirs.close()
         return Worker(process, ours)
 
 
 @contextmanager
-def workers(count: int, plugins: Sequence[Path]) -> Iterator[Workers]:
+def workers(count: int, plugins: Sequence[Path], attempt: Attempt) -> Iterator[Workers]:
     """Processes that end with the block, and what they leave behind with them."""
     with tempfile.TemporaryDirectory(prefix="tune-") as folder:
-        pool = Workers(count, plugins, folder)
+        pool = Workers(count, plugins, folder, attempt)
         try:
             yield pool
         finally:
             pool.stop()
 
 
-def _work(pipe: Connection, plugins: list[str], folder: str) -> None:
+def _work(pipe: Connection, plugins: list[str], folder: str, attempt: Attempt) -> None:
     tempfile.tempdir = folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -28,8 +28,8 @@ BROKEN = """
 from codecbench.quantizers.nsvq import NSVQ as Base
 
 class Mine(Base):
-    def encode(self, latents, noise):
-        return super().encode(latents, noise) - 1
+    def replace(self, latents, codewords, noise):
+        return codewords.detach()
 """
 
 
@@ -137,7 +137,7 @@ def test_quiet_prints_nothing(grid, capsys):
         ("--quantizer.codebook_bits many", "nsvq: codebook_bits=many does not fit; it must be float"),
         (
             "--training.stages fit",
-            "training: stages=fit does not fit; it must be list[str] | None, such as '[\"fit\"]'",
+            "training: stages=fit does not fit; it must be list[Any] | None, such as '[\"fit\"]'",
         ),
         ("--quantizer.codebook_bits 40", "nsvq: codebook_bits=40.0 must lie between 1 and 16"),
         ("--seed 5:1", "--seed 5:1 is empty; the second number must be above the first"),
@@ -307,6 +307,14 @@ def test_check_prints_every_check_and_fails_a_plugin_that_breaks_the_contract(ca
     assert main(["check", "--plugin", "mine.py", "--quantizer", "mine:codebook_bits=2"]) == 1
     text = capsys.readouterr().out
     assert "FAIL" in text and "ok   " in text and "mine: " in text and "checks passed" in text
+
+
+def test_a_plugin_that_overrides_what_is_final_is_told_what_to_write_instead(capsys):
+    Path("mine.py").write_text(
+        BROKEN.replace("replace(self, latents, codewords, noise)", "surrogate(self, latents, noise)")
+    )
+    assert main(["run", "--plugin", "mine.py", "--quantizer", "mine"]) == 2
+    assert "Mine.surrogate overrides what is final in VectorQuantizer; write replace() instead" in line_of(capsys)
 
 
 def test_check_passes_the_control_and_a_codec(capsys):

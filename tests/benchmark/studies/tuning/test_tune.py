@@ -21,7 +21,7 @@ from codecbench.benchmark.specs.spec import Spec
 from codecbench.benchmark.specs.stages import SPSA
 from codecbench.benchmark.studies.tuning import objective as objectives
 from codecbench.benchmark.studies.tuning import search as tune
-from codecbench.benchmark.studies.tuning.objective import Aim, Outcome
+from codecbench.benchmark.studies.tuning.aim import Aim, Outcome, PrunedError
 from codecbench.benchmark.studies.tuning.space import default_space, make_space, overlay
 from codecbench.benchmark.studies.tuning.study import opened
 from filelock import FileLock
@@ -261,7 +261,7 @@ def test_a_poor_trial_is_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
         done.append(0)
         for step in range(2):
             if report(step - 10.0 * (len(done) == 6)):
-                raise objectives.PrunedError
+                raise PrunedError
             done[-1] += 1
         return 4.0
 
