@@ -215,7 +215,7 @@ def _type_error(group: str, label: str, cls: type, given: Mapping[str, Any], mes
     parameter = options_of(group, cls).get(match[1]) if match else None
     if match is None or parameter is None or match[1] not in given:
         return f"{label}: {' '.join(message.split())}"
-    kind = inspect.formatannotation(parameter.annotation).replace("Literal", "one of ")
+    kind = inspect.formatannotation(parameter.annotation).replace("Literal", "one of ").replace("typing.", "")
     refused = _text(given[match[1]])
     example = (
         f", such as '[\"{refused}\"]'" if kind.startswith(("list[str]", "list[Any]")) and "[" not in refused else ""

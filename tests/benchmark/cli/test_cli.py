@@ -310,11 +310,9 @@ def test_check_prints_every_check_and_fails_a_plugin_that_breaks_the_contract(ca
 
 
 def test_a_plugin_that_overrides_what_is_final_is_told_what_to_write_instead(capsys):
-    Path("mine.py").write_text(
-        BROKEN.replace("replace(self, latents, codewords, noise)", "surrogate(self, latents, noise)")
-    )
+    Path("mine.py").write_text(BROKEN.replace("replace(self, latents, codewords", "encode(self, latents"))
     assert main(["run", "--plugin", "mine.py", "--quantizer", "mine"]) == 2
-    assert "Mine.surrogate overrides what is final in VectorQuantizer; write replace() instead" in line_of(capsys)
+    assert "Mine.encode overrides what is final in VectorQuantizer; write codewords() instead" in line_of(capsys)
 
 
 def test_check_passes_the_control_and_a_codec(capsys):
