@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from .errors import DataError
 from .parts.batches import fixed_loader, training_loader
-from .parts.items import SPLITS, Item, Kind, Split, content_hash, shown
+from .parts.items import SPLITS, Content, Item, Split, content_hash, shown
 from .parts.items import root_folder as root_folder
 from .parts.memory import FileMemory
 from .parts.sound import CLIPPED_SHARE, LEVEL, SAMPLE_RATE, clipped_share, condition, read_audio
@@ -47,7 +47,7 @@ class Corpus(LightningDataModule, ABC):
     its own calls super().__init__(). How a Trainer gets its batches is no option of the corpus: see batches().
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[Content]
     title: ClassVar[str]
     licence: ClassVar[str]
     citation: ClassVar[str]
@@ -117,7 +117,7 @@ class Corpus(LightningDataModule, ABC):
 class Recordings(Corpus):
     """A corpus of audio files, each loaded as a mono waveform."""
 
-    kind: ClassVar[Kind] = "speech"
+    kind: ClassVar[Content] = "speech"
     sample_rate: int = SAMPLE_RATE  # Hz of what load() gives
     level: float | None = LEVEL  # dBFS of what load() gives; None: as recorded, peaks at most 1.0
 

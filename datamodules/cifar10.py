@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Arrays, Kind, Split, shown
+from .base import Arrays, Content, Split, shown
 from .errors import DataError
 from .parts.downloads import Archive, located
 
@@ -34,7 +34,7 @@ class CIFAR10(Arrays):
     if it is not there; mirror, the address that holds the archive.
     """
 
-    kind: ClassVar[Kind] = "image"
+    kind: ClassVar[Content] = "image"
     title: ClassVar[str] = "CIFAR-10"
     licence: ClassVar[str] = "not stated"
     citation: ClassVar[str] = "Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009"

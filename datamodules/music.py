@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 import soundfile
 
-from .base import Item, Kind, Recordings, Split, root_folder, shown
+from .base import Content, Item, Recordings, Split, root_folder, shown
 from .errors import DataError
 from .parts.tree import Splits, audio_files, check_splits, given_splits, hashed_splits, in_splits, named_items
 
@@ -28,7 +28,7 @@ class Music(Recordings):
     cannot be used and say which, instead of stopping.
     """
 
-    kind: ClassVar[Kind] = "music"
+    kind: ClassVar[Content] = "music"
     title: ClassVar[str] = "a folder of music"
     licence: ClassVar[str] = "unknown"
     citation: ClassVar[str] = ""

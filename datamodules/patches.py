@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Arrays, Kind, Split
+from .base import Arrays, Content, Split
 from .errors import DataError
 
 SIDE = 32
@@ -20,7 +20,7 @@ PHOTOGRAPH = (427, 640, 3)
 class Patches(Arrays):
     """Patches of two photographs; no options."""
 
-    kind: ClassVar[Kind] = "image"
+    kind: ClassVar[Content] = "image"
     title: ClassVar[str] = "patches of 2 photographs, not CIFAR-10"
     licence: ClassVar[str] = "CC BY 2.0"
     citation: ClassVar[str] = "photographs by danielbuechele (china.jpg) and vultilion (flower.jpg), Flickr, 2011"

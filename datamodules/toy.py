@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from .base import SPLITS, Arrays, Kind, Split
+from .base import SPLITS, Arrays, Content, Split
 from .errors import DataError
 
 BLOBS = ((-6.0, -6.0), (6.0, -2.0), (-1.0, 7.0))  # centres of standard deviation 1, far apart
@@ -25,7 +25,7 @@ class Toy(Arrays):
     follow.
     """
 
-    kind: ClassVar[Kind] = "vector"
+    kind: ClassVar[Content] = "vector"
     title: ClassVar[str] = "two-dimensional toy sets"
     licence: ClassVar[str] = "none needed"
     citation: ClassVar[str] = "Vali & Backstrom: NSVQ, IEEE Access 2022; Pedregosa et al., JMLR 2011"

@@ -10,7 +10,7 @@ from typing import Any
 from .records import Record, Score
 from .statistics import across_seeds
 
-TRACKS = {  # the metrics a track shows where its records do not say it; it is sorted by the first
+COLUMNS = {  # the metrics a track shows where its records do not say it; it is sorted by the first
     "cochlear": ("vstoi", "dvstoi", "estoi"),
     "speech": ("estoi", "pesq_wb", "si_sdr"),
     "audio": ("nmr", "snr"),
@@ -66,7 +66,7 @@ def metrics_of(same: Sequence[Row]) -> Sequence[str]:
 
 def comparable(row: Row) -> tuple[int, str, str, str]:
     """What rows of one table have in common: track and data."""
-    place = list(TRACKS).index(row.track) if row.track in TRACKS else len(TRACKS)
+    place = list(COLUMNS).index(row.track) if row.track in COLUMNS else len(COLUMNS)
     return place, row.track, row.data, _canonical([row.spec.get(key) for key in ("data", "data_fingerprint")])
 
 
@@ -98,7 +98,7 @@ def _row(records: Sequence[Record]) -> Row:
 
 
 def _columns(record: Record) -> Sequence[str]:
-    return record.table.get("columns") or TRACKS.get(record.track, ())
+    return record.table.get("columns") or COLUMNS.get(record.track, ())
 
 
 def _scores(records: Sequence[Record]) -> dict[str, Score]:

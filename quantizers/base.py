@@ -271,7 +271,7 @@ class Quantizer(LightningModule, ABC):
 
 
 @dataclass(frozen=True)
-class Stage:
+class Nested:
     """A quantizer inside a quantizer: its class and options. As a constructor's argument it is an option of its own:
     `--quantizer.stage nsvq --quantizer.stage.codebook_bits 4`; for_rate() names its options "stage.codebook_bits".
     """

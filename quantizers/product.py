@@ -13,11 +13,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from .base import Bits, Codes, Latents, Noise, Scalar, Stage, Stepper, require_finite
+from .base import Bits, Codes, Latents, Nested, Noise, Scalar, Stepper, require_finite
 from .nsvq import NSVQ
 from .parts.composition import Composition, options_for
 
-STAGE = Stage(NSVQ)
+STAGE = Nested(NSVQ)
 
 
 @final
@@ -32,7 +32,7 @@ class Product(Composition):
 
     paper = "Jegou, Douze & Schmid 2011, doi:10.1109/TPAMI.2010.57"
 
-    def __init__(self, channels: int, stage: Stage = STAGE, groups: int = 2) -> None:
+    def __init__(self, channels: int, stage: Nested = STAGE, groups: int = 2) -> None:
         _require(channels, groups)
         self.sizes = _sizes(channels, groups)
         super().__init__(channels, [stage(size) for size in self.sizes])
@@ -85,7 +85,7 @@ class Product(Composition):
 
     @classmethod
     def for_rate(
-        cls, channels: int, bits: float, stage: Stage = STAGE, groups: int | None = None, **fixed: Any
+        cls, channels: int, bits: float, stage: Nested = STAGE, groups: int | None = None, **fixed: Any
     ) -> dict[str, Any]:
         """Groups of one option each that spend the bits together, at least two and of at most 10 bit where that can be.
 

@@ -34,11 +34,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from .base import Bits, Codes, Latents, Noise, Quantizer, Scalar, Stage, Stepper, require_finite
+from .base import Bits, Codes, Latents, Nested, Noise, Quantizer, Scalar, Stepper, require_finite
 from .nsvq import NSVQ
 from .parts.composition import MAX_PARTS, Composition, options_for
 
-STAGE = Stage(NSVQ)
+STAGE = Nested(NSVQ)
 POSITIONS = 64  # of latents that tell what a stage is like
 
 
@@ -55,7 +55,7 @@ class Residual(Composition):
 
     paper = "Juang & Gray 1982, doi:10.1109/ICASSP.1982.1171604; Zeghidour et al. 2021, arXiv:2107.03312"
 
-    def __init__(self, channels: int, stage: Stage = STAGE, stages: int = 4, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, stage: Nested = STAGE, stages: int = 4, dropout: float = 0.0) -> None:
         if stages < 1:
             raise ValueError(f"stages={stages} must be at least 1")
         if not 0.0 <= dropout <= 1.0:
@@ -186,7 +186,7 @@ class Residual(Composition):
 
     @classmethod
     def for_rate(
-        cls, channels: int, bits: float, stage: Stage = STAGE, stages: int | None = None, **fixed: Any
+        cls, channels: int, bits: float, stage: Nested = STAGE, stages: int | None = None, **fixed: Any
     ) -> dict[str, Any]:
         """Stages of equal rate, at least two and of at most 10 bit where that can be."""
         return options_for("stages", stage, bits, stages, max(MAX_PARTS, stages or 0), lambda count: [channels] * count)

@@ -31,10 +31,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _reproduce(arguments: argparse.Namespace, options: Options) -> int:
     console = loading(arguments)
-    from ..studies.reproduce import Request, reproduce
+    from ..studies.reproduce import Reproduction, reproduce
 
-    plain = {key: getattr(arguments, key) for key in Request._fields if key != "data_options"}
-    return reproduce(Request(**plain, data_options=options.get("data", {})), console)
+    plain = {key: getattr(arguments, key) for key in Reproduction._fields if key != "data_options"}
+    return reproduce(Reproduction(**plain, data_options=options.get("data", {})), console)
 
 
 REPRODUCE = Command(

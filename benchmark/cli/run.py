@@ -126,10 +126,10 @@ def _section(part: str, name: str, cls: type, preset: Mapping[str, Any]) -> str:
 
 def _value(place: str, annotation: Any, default: Any) -> tuple[str, str]:
     """What an option's value is: as a placeholder, and in words."""
-    from ...quantizers.base import Stage
+    from ...quantizers.base import Nested
     from ..specs.registry import registered_name
 
-    if isinstance(default, Stage):
+    if isinstance(default, Nested):
         name = registered_name("quantizers", default.cls) or default.cls.__name__
         return "QUANTIZER", f"(default: {name}); its options: {place}.OPTION"
     literal = get_origin(annotation) is Literal

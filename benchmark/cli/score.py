@@ -44,9 +44,9 @@ def _score(arguments: argparse.Namespace, _: Options) -> int:
         if folder is not None and not folder.is_dir():
             raise UserError(f"--{option} {folder}: no such folder")
     console = loading(arguments)
-    from ..runs.outside.scoring import Request, score
+    from ..runs.outside.scoring import Scoring, score
 
-    score(Request(**{key: getattr(arguments, key) for key in Request._fields}), arguments.output_dir, console)
+    score(Scoring(**{key: getattr(arguments, key) for key in Scoring._fields}), arguments.output_dir, console)
     return 0
 
 

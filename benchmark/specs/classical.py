@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, get_args
 
 from ...codecs.base import Codec
-from ...codecs.classical.base import ClassicalCodec, Track
+from ...codecs.classical.base import ClassicalCodec, TrackName
 from ..errors import UserError
 
 
@@ -49,7 +49,7 @@ def tracks_to_run(name: str, cls: type[ClassicalCodec], asked: Any, kind: str, o
     both = ["cochlear", "audio" if kind == "music" else "speech"]
     possible = [track for track, can in zip(both, (kind != "music", "waveform" in cls.domains), strict=True) if can]
     if asked is not None and asked not in possible:
-        known = asked in get_args(Track)
+        known = asked in get_args(TrackName)
         why = f"there are, with these data: {', '.join(possible) or 'none'}"
         raise UserError(
             f"{name} cannot be scored on the track {asked!r}; {why}" if known else f"no track {asked!r}; {why}"

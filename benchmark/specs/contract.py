@@ -9,11 +9,11 @@ import torch
 from rich.console import Console
 
 from ...codecs.base import Codec
-from ...quantizers.base import Quantizer, Stage
+from ...quantizers.base import Nested, Quantizer
 from ...quantizers.checks.running import Result
 from ...quantizers.identity import Identity
 from ..errors import UserError
-from .options import create, stages_of, told_by
+from .options import create, nested_options, told_by
 from .plugin import Plugin
 from .registry import BUILT_IN, Kind, origin, registered_name
 
@@ -85,8 +85,8 @@ def _demand_all(
 def _makers(cls: Any, values: Mapping[str, Any]) -> Iterator[tuple[Any, Callable[[int], Quantizer]]]:
     """A quantizer's class and how one is made, then those of the quantizers inside it."""
     yield cls, partial(cls, **values)
-    for value in {**stages_of("quantizer", cls), **values}.values():
-        if isinstance(value, Stage):
+    for value in {**nested_options("quantizer", cls), **values}.values():
+        if isinstance(value, Nested):
             yield from _makers(value.cls, value.options)
 
 

@@ -85,7 +85,7 @@ def resolve(group: str, label: str, cls: type, given: Mapping[str, Any], default
     UserError: an option that the class lacks, one that it needs, a value of the wrong type.
     """
     parser = _parser(group, label, cls)
-    nested = {name: _nested(name, default, given) for name, default in stages_of(group, cls).items()}
+    nested = {name: _nested(name, default, given) for name, default in nested_options(group, cls).items()}
     plain = {option: value for option, value in given.items() if option.partition(".")[0] not in nested}
     _check_names(group, label, cls, parser, plain)
     try:
@@ -111,41 +111,41 @@ def create(group: str, label: str, cls: type, options: Mapping[str, Any], *hande
 
 def typed(group: str, label: str, cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
     """The constructor's arguments that options in the form of resolve() stand for."""
-    from ...quantizers.base import Stage
+    from ...quantizers.base import Nested
 
     parser = _parser(group, label, cls)
-    nested = {name: _nested(name, default, options) for name, default in stages_of(group, cls).items()}
+    nested = {name: _nested(name, default, options) for name, default in nested_options(group, cls).items()}
     plain = {option: value for option, value in options.items() if option.partition(".")[0] not in nested}
     read = parser.instantiate(parser.parse_object({group: plain} if plain else {}, defaults=False))
     values = dict(vars(read[group])) if group in read else {}
     for name, stage in nested.items():
         if stage.given:
-            values[name] = Stage(stage.cls, typed(group, stage.label, stage.cls, stage.options))
+            values[name] = Nested(stage.cls, typed(group, stage.label, stage.cls, stage.options))
     return values
 
 
-def stages_of(group: str, cls: type) -> dict[str, Any]:
-    """The options of a class that are quantizers themselves: name -> Stage, the default."""
-    from ...quantizers.base import Stage
+def nested_options(group: str, cls: type) -> dict[str, Any]:
+    """The options of a class that are quantizers themselves: name -> Nested, the default."""
+    from ...quantizers.base import Nested
 
-    return {name: p.default for name, p in options_of(group, cls).items() if isinstance(p.default, Stage)}
+    return {name: p.default for name, p in options_of(group, cls).items() if isinstance(p.default, Nested)}
 
 
 def nested_in(group: str, cls: type, options: Mapping[str, Any]) -> list[tuple[str, type]]:
     """Names and classes of the quantizers that options of a class name, those inside these included."""
-    stages = [_nested(name, default, options) for name, default in stages_of(group, cls).items()]
+    stages = [_nested(name, default, options) for name, default in nested_options(group, cls).items()]
     inner = [part for stage in stages for part in nested_in(group, stage.cls, stage.options)]
     return [(stage.label, stage.cls) for stage in stages] + inner
 
 
-class _Nested(NamedTuple):
+class _Chosen(NamedTuple):
     label: str
     cls: type
     options: dict[str, Any]
     given: bool
 
 
-def _nested(name: str, default: Any, given: Mapping[str, Any]) -> _Nested:
+def _nested(name: str, default: Any, given: Mapping[str, Any]) -> _Chosen:
     """What `given` says of the option `name`: "nsvq" or {"name": "nsvq", ...}, and "name.option"."""
     asked = given.get(name, {})
     own = dict(asked) if isinstance(asked, Mapping) else {"name": asked}
@@ -156,7 +156,7 @@ def _nested(name: str, default: Any, given: Mapping[str, Any]) -> _Nested:
     cls, preset = (default.cls, {}) if chosen is None else lookup("quantizers", str(chosen))
     kept = default.options if cls is default.cls else {}
     label = str(chosen or registered_name("quantizers", cls) or cls.__name__)
-    return _Nested(label, cls, {**kept, **preset, **own}, bool(own) or chosen is not None)
+    return _Chosen(label, cls, {**kept, **preset, **own}, bool(own) or chosen is not None)
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def parser_of(group: str, label: str, cls: type) -> ArgumentParser:
     """The parser of a class's options, `--group.option`."""
     parser = ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False, usage="")
     try:
-        skipped: set[str | int] = {*HANDED_OVER.get(group, ()), *stages_of(group, cls)}
+        skipped: set[str | int] = {*HANDED_OVER.get(group, ()), *nested_options(group, cls)}
         parser.add_class_arguments(cls, group, skip=skipped, instantiate=False)
     except ValueError as error:
         raise UserError(f"{label}: {' '.join(str(error).split())}") from error
@@ -198,7 +198,7 @@ def options_of(group: str, cls: type) -> dict[str, inspect.Parameter]:
 
 
 def _check_names(group: str, label: str, cls: type, parser: ArgumentParser, given: Mapping[str, Any]) -> None:
-    known = [*(parser.get_defaults().as_dict().get(group) or {}), *stages_of(group, cls)]
+    known = [*(parser.get_defaults().as_dict().get(group) or {}), *nested_options(group, cls)]
     tops = {option.partition(".")[0]: option for option in given}
     for top, option in tops.items():
         if top not in known:

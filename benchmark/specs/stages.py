@@ -132,7 +132,7 @@ class VSTOI:
 
 
 Stage = Gradient | Fit | VSTOI | SPSA
-KINDS: dict[str, type[Stage]] = {kind.kind: kind for kind in (Gradient, Fit, VSTOI, SPSA)}
+STAGES: dict[str, type[Stage]] = {kind.kind: kind for kind in (Gradient, Fit, VSTOI, SPSA)}
 Entry = Stage | str | Mapping[str, Any]  # a stage, "spsa:steps=500", or {"spsa": {"steps": 500}}
 
 
@@ -172,13 +172,13 @@ def _read(entry: str | Mapping[str, Any]) -> Stage:
     if len(given) != 1:
         raise UserError(f"{entry!r} is more than one stage; write one an entry")
     ((kind, options),) = given.items()
-    if kind not in KINDS:
-        raise UserError(f"no stage is called {kind!r}; there are: {', '.join(KINDS)}")
-    known = {field.name: field.type for field in fields(KINDS[kind])}
+    if kind not in STAGES:
+        raise UserError(f"no stage is called {kind!r}; there are: {', '.join(STAGES)}")
+    known = {field.name: field.type for field in fields(STAGES[kind])}
     for name in options or {}:
         if name not in known:
             raise UserError(f"{kind} has no option {name!r}{nearest(name, known)} It has: {', '.join(known)}")
-    return KINDS[kind](**{name: _fitting(kind, name, known[name], value) for name, value in (options or {}).items()})
+    return STAGES[kind](**{name: _fitting(kind, name, known[name], value) for name, value in (options or {}).items()})
 
 
 def _options_in(text: str) -> dict[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from ...datamodules.cochlear.vocoder import vocode
 from ..losses.stacked_vstoi import StackedVSTOI
 from ..metrics.intelligibility import FEW_ITEMS, Reference
 from ..specs.stages import SPSA
-from ..training.spsa import Ascender
+from ..training.spsa import Climber
 from .harness import Sides, Table, cuts, in_turn, quantizers, within
 
 PAIRS = 64
@@ -72,7 +72,7 @@ def case(name: str, pattern: Tensor) -> tuple[FRAE, dict[str, Tensor]]:
         variants.append(values)
         return torch.zeros(2 * PAIRS)
 
-    Ascender(dict(codec.named_parameters()), SPSA(pairs=PAIRS)).step(keep)
+    Climber(dict(codec.named_parameters()), SPSA(pairs=PAIRS)).step(keep)
     return codec, variants[0]
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...leaderboards.errors import nearest
-from ...quantizers.base import Quantized, Quantizer, Stage
+from ...quantizers.base import Nested, Quantized, Quantizer
 from ...quantizers.ema_vq import EMAVQ
 from ...quantizers.residual import Residual
 from ..errors import UserError
@@ -96,7 +96,7 @@ def codebooks(case: Case) -> Tensor:
 
 def ours(case: Case, latents: Tensor, start: Tensor) -> Side:
     """Latents "B C T"."""
-    stage = Stage(EMAVQ, {"codebook_bits": float(torch.tensor(case.codewords).log2()), **OUR_OPTIONS})
+    stage = Nested(EMAVQ, {"codebook_bits": float(torch.tensor(case.codewords).log2()), **OUR_OPTIONS})
     quantizer: Quantizer = Residual(DIMENSION, stage, case.stages) if case.stages else stage(DIMENSION)
     quantizer.train()
     parts: Any = quantizer.each() if isinstance(quantizer, Residual) else [quantizer]

@@ -35,7 +35,7 @@ from ..specs.stages import written
 RUNS = "runs.json"  # label -> seed -> name of the run's folder
 
 
-class Request(NamedTuple):
+class Reproduction(NamedTuple):
     """What the command line asks for."""
 
     claims: str | None
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
     impossible: dict[str, str]
 
 
-def reproduce(request: Request, console: Console) -> int:
+def reproduce(request: Reproduction, console: Console) -> int:
     """Run and report; 0 once the report is written. UserError, DataError: nothing can be done."""
     if request.claims is None:
         list_claims(console)
@@ -118,7 +118,7 @@ def list_claims(console: Console) -> None:
         console.print(f"{name}  {file.paper}  ({len(file.claims)} claims; {counted})", highlight=False, soft_wrap=True)
 
 
-def make_plan(file: ClaimsFile, profile: str, request: Request) -> Plan:
+def make_plan(file: ClaimsFile, profile: str, request: Reproduction) -> Plan:
     """The specs of all labels. UserError, DataError: not one of them can be."""
     runs, impossible, first = [], {}, None
     for label, asked in file.runs[profile].items():
@@ -136,7 +136,7 @@ def make_plan(file: ClaimsFile, profile: str, request: Request) -> Plan:
     return Plan(runs, impossible)
 
 
-def specs_of(asked: LabelledRun, request: Request) -> list[Spec]:
+def specs_of(asked: LabelledRun, request: Reproduction) -> list[Spec]:
     """One run's specs, one a seed. UserError, DataError: why it cannot be."""
     settings, options = asked.settings, dict(asked.settings["options"])
     data, own = settings.get("data"), options.get("data", {})
@@ -262,7 +262,7 @@ def _chosen(only: str | None, plan: Plan) -> set[str]:
     return set(matching(patterns, labels))
 
 
-def _command(request: Request, profile: str) -> str:
+def _command(request: Reproduction, profile: str) -> str:
     """The command line that makes this report."""
     words = ["benchmark reproduce", str(request.claims), f"--profile {profile}"]
     words += [f"--seed {' '.join(map(str, request.seed))}"] if request.seed else []

@@ -18,13 +18,13 @@ DOMAINS = {  # and the kinds of data they are trained on
 }
 
 
-TRACKS = {"cochlear": "stimulation", "speech": "waveform", "audio": "waveform"}
+DOMAIN_OF_TRACK = {"cochlear": "stimulation", "speech": "waveform", "audio": "waveform"}
 
 
 def domain_of(spec: Spec) -> str:
     """The domain of a spec's codec. UserError where there is no track for it yet."""
     track = spec.codec.options.get("track", "")  # of a codec with nothing to train, which may serve several
-    domain = TRACKS.get(track) or spec.codec.declared("domain")
+    domain = DOMAIN_OF_TRACK.get(track) or spec.codec.declared("domain")
     if domain not in DOMAINS:
         raise UserError(f"no data and metrics for codecs of the domain {domain!r} yet; there are: {', '.join(DOMAINS)}")
     return domain

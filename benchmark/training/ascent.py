@@ -26,8 +26,7 @@ from ..losses.intelligibility import balanced_vstoi
 from ..specs.stages import SPSA, VSTOI
 from ..tracks.base import Heard, Track
 from .job import Job
-from .spsa import Ascender, deciding_parameters
-from .spsa import ascend as climb
+from .spsa import Climber, climb, deciding_parameters
 
 MOST_SKIPPED = 20  # steps in a row
 KEPT_EVERY = 60.0  # seconds between two checkpoints
@@ -141,7 +140,7 @@ class _BySPSA(_Ascender):
         super().__init__(codec, track, stage, seed)
         probe = track.heard("train", 1, stage.seconds, np.random.default_rng([seed, stage.steps]))
         _enter(codec, stage.quantized)
-        self.spsa = Ascender(deciding_parameters(codec.eval(), probe.pattern), stage, seed)
+        self.spsa = Climber(deciding_parameters(codec.eval(), probe.pattern), stage, seed)
 
     def step(self, k: int, heard: Heard) -> bool:
         merit = self.track.merit_of_variants(heard, self.stage.limit)

@@ -27,7 +27,7 @@ Variants = Mapping[str, Tensor]  # name -> "P ..."
 Evaluate = Callable[[dict[str, Tensor]], Float[Tensor, " P"]]
 
 
-class Ascent(NamedTuple):
+class Iteration(NamedTuple):
     """What one iteration did."""
 
     value: float  # mean of the objective over all perturbations
@@ -35,7 +35,7 @@ class Ascent(NamedTuple):
     length: float  # norm of the step
 
 
-class Ascender:
+class Climber:
     """Climbs f over live `parameters`, which it changes in place.
 
     An iteration is a function of the parameters, the seed and k alone: one that is taken up again with its
@@ -56,7 +56,7 @@ class Ascender:
         self.k, self.seed = int(state["k"]), int(state["seed"])
 
     @torch.no_grad()
-    def step(self, evaluate: Evaluate, values_of_a_variant: int = 0) -> Ascent:
+    def step(self, evaluate: Evaluate, values_of_a_variant: int = 0) -> Iteration:
         """One iteration; `evaluate` maps P variants of all parameters to the objective of each, NaN where it has none.
 
         Where it has none for any pair, nothing moves and the value is NaN. `values_of_a_variant`: numbers that it holds
@@ -78,7 +78,7 @@ class Ascender:
         length = self._climb(total, gain / size / len(difference)) if len(difference) else 0.0
         self.k += 1
         spread = float(difference.double().square().mean().sqrt())
-        return Ascent(float(torch.cat(values).double().mean()), spread, length)
+        return Iteration(float(torch.cat(values).double().mean()), spread, length)
 
     def _climb(self, total: dict[str, Tensor], scale: float) -> float:
         norms = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in total.values()]
@@ -110,7 +110,7 @@ class Ascender:
         return [(name, part.to(value).view(len(part), *value.shape)) for (name, value), part in parts]
 
 
-def ascend(ascender: Ascender, codec: Codec, signal: Tensor, objective: Callable[[Tensor], Tensor]) -> Ascent:
+def climb(ascender: Climber, codec: Codec, signal: Tensor, objective: Callable[[Tensor], Tensor]) -> Iteration:
     """One iteration on "B ..." signals: the objective maps decoded "P B ..." to "P". The codec is in eval mode."""
     return ascender.step(lambda variants: objective(codec.stacked(variants, signal)), signal.numel())
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from .base import ClassicalCodec, Signal, Track, fitted
+from .base import ClassicalCodec, Signal, TrackName, fitted
 from .ffmpeg import decode_packets, sixteen_bit
 
 RATE = 16_000
@@ -38,7 +38,7 @@ class AMRWB(ClassicalCodec):
     bitrates: ClassVar[tuple[float, ...]] = (6.6, 8.85, 12.65, 14.25, 15.85, 18.25, 19.85, 23.05, 23.85)
     default_bitrate = 12.65
 
-    def __init__(self, bitrate: float | None = None, track: Track | None = None) -> None:
+    def __init__(self, bitrate: float | None = None, track: TrackName | None = None) -> None:
         super().__init__(bitrate, track)
         self.mode = self.bitrates.index(self.bitrate or 0)
 

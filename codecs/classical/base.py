@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 Signal = Float[np.ndarray, "*leading samples"]  # float32
-Track = Literal["cochlear", "speech", "audio"]
+TrackName = Literal["cochlear", "speech", "audio"]
 
 
 class ClassicalCodec(ABC):
@@ -30,7 +30,7 @@ class ClassicalCodec(ABC):
     notes: ClassVar[tuple[str, ...]] = ()  # what every reader of its scores must know
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # further names: constructor options
 
-    def __init__(self, bitrate: float | None = None, track: Track | None = None) -> None:
+    def __init__(self, bitrate: float | None = None, track: TrackName | None = None) -> None:
         self.bitrate, self.track = self.default_bitrate if bitrate is None else bitrate, track
         if not self.has(self.bitrate):
             raise ValueError(f"has no {self.bitrate:g} kbit/s; {self.offer()}")

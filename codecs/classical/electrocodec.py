@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, final
 import constriction
 import numpy as np
 
-from .base import ClassicalCodec, Signal, Track
+from .base import ClassicalCodec, Signal, TrackName
 
 # a compiled module without stubs
 model: Any = constriction.stream.model  # pyright: ignore[reportAttributeAccessIssue]
@@ -49,7 +49,7 @@ class Electrocodec(ClassicalCodec):
     notes = ("Electrocodec-style: a reconstruction from what its authors state, not their codec",)
     presets: ClassVar[dict[str, dict[str, Any]]] = {"electrocodec-2bit": {"bits": 2}, "electrocodec-3bit": {"bits": 3}}
 
-    def __init__(self, bitrate: float | None = None, bits: Literal[2, 3] = 3, track: Track | None = None) -> None:
+    def __init__(self, bitrate: float | None = None, bits: Literal[2, 3] = 3, track: TrackName | None = None) -> None:
         super().__init__(bitrate, track)
         self.bits = bits
 

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from .base import ClassicalCodec, Signal, Track, fitted
+from .base import ClassicalCodec, Signal, TrackName, fitted
 from .ffmpeg import decode_packets, encode_packets, sixteen_bit
 
 RATE = 16_000
@@ -29,7 +29,7 @@ class G722(ClassicalCodec):
     bitrates: ClassVar[tuple[float, ...]] = (48.0, 56.0, 64.0)
     default_bitrate = 64.0
 
-    def __init__(self, bitrate: float | None = None, track: Track | None = None) -> None:
+    def __init__(self, bitrate: float | None = None, track: TrackName | None = None) -> None:
         super().__init__(bitrate, track)
         self.bits = round((self.bitrate or 0) / 8)  # of a codeword
 

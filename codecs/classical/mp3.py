@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from .base import ClassicalCodec, Signal, Track, fitted
+from .base import ClassicalCodec, Signal, TrackName, fitted
 from .ffmpeg import decode_packets, encode_packets, split_frames
 
 LAG = 1105  # samples: 576 of LAME's encoder, 529 of every decoder
@@ -31,7 +31,7 @@ class MP3(ClassicalCodec):
     bitrates: ClassVar[tuple[float, ...]] = tuple(float(rate) for rate in sorted({*MPEG_1, *MPEG_2}))
     default_bitrate = 32.0
 
-    def __init__(self, bitrate: float | None = None, track: Track | None = None) -> None:
+    def __init__(self, bitrate: float | None = None, track: TrackName | None = None) -> None:
         super().__init__(bitrate, track)
 
     def check(self, rate: float) -> None:

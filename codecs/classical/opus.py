@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 import soxr
 
-from .base import ClassicalCodec, Signal, Track, fitted
+from .base import ClassicalCodec, Signal, TrackName, fitted
 from .ffmpeg import decode_packets, encode_packets
 
 RATE = 48_000  # Hz, of the decoder
@@ -50,7 +50,7 @@ class Opus(ClassicalCodec):
         application: Literal["lowdelay", "voip"] = "lowdelay",
         frame_ms: float = 5.0,
         vbr: bool = False,
-        track: Track | None = None,
+        track: TrackName | None = None,
     ) -> None:
         super().__init__(bitrate, track)
         if frame_ms not in FRAMES_MS:

@@ -4,7 +4,7 @@ from typing import final
 
 import numpy as np
 
-from .base import ClassicalCodec, Signal, Track, fitted
+from .base import ClassicalCodec, Signal, TrackName, fitted
 from .ffmpeg import FULL_SCALE, sixteen_bit
 
 
@@ -18,7 +18,7 @@ class Uncoded(ClassicalCodec):
 
     domains = ("waveform", "stimulation")
 
-    def __init__(self, bitrate: float | None = None, track: Track | None = None) -> None:
+    def __init__(self, bitrate: float | None = None, track: TrackName | None = None) -> None:
         super().__init__(bitrate, track)
 
     def encode(self, signal: Signal, rate: float) -> bytes:

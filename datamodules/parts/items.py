@@ -10,7 +10,7 @@ from ..errors import DataError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-Kind = Literal["speech", "music", "image", "vector"]
+Content = Literal["speech", "music", "image", "vector"]
 
 
 class Item(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..base import Latents, Noise, Quantized, Quantizer, Stage
+from ..base import Latents, Nested, Noise, Quantized, Quantizer
 from ..parts.finals import is_final, written
 
 Make = Callable[[], Quantizer]
@@ -61,13 +61,13 @@ def run_named(
 
 
 def built(cls: type[Quantizer], channels: int, options: Mapping[str, Any]) -> Quantizer:
-    """A quantizer with options as for_rate() gives them; "stage.option" goes to the Stage that `stage` defaults to."""
+    """A quantizer with options as for_rate() gives them; "stage.option" goes to the Nested that `stage` defaults to."""
     plain = {option: value for option, value in options.items() if "." not in option}
     for option, value in options.items():
         if "." in option:
             name, _, inner = option.partition(".")
             stage = plain.get(name) or inspect.signature(cls).parameters[name].default
-            plain[name] = Stage(stage.cls, {**stage.options, inner: value})
+            plain[name] = Nested(stage.cls, {**stage.options, inner: value})
     return cls(channels, **plain)
 
 

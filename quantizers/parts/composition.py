@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast, final
 import torch
 from torch import Tensor, nn
 
-from ..base import Codes, Noise, Quantizer, Stage, Tables
+from ..base import Codes, Nested, Noise, Quantizer, Tables
 
 PART_BITS = 10.0  # where nothing says otherwise a part gets at most so many, the 1024 codewords of common codecs
 MAX_PARTS = 64
@@ -103,7 +103,7 @@ class Composition(Quantizer, ABC):
 
 
 def options_for(
-    option: str, stage: Stage, bits: float, fixed: int | None, most: int, sizes: Callable[[int], list[int]]
+    option: str, stage: Nested, bits: float, fixed: int | None, most: int, sizes: Callable[[int], list[int]]
 ) -> dict[str, Any]:
     """Options with which parts of sizes(count) channels spend `bits` together: {option: count, "stage....": ...}.
 
@@ -126,13 +126,13 @@ def options_for(
     raise ValueError(f"{bits:g} bit per position cannot be divided; {refusal}")
 
 
-def _counts(stage: Stage, bits: float, most: int) -> list[int]:
+def _counts(stage: Nested, bits: float, most: int) -> list[int]:
     first = min(max(2, 0 if stage.cls.rate_is_learned else math.ceil(bits / PART_BITS)), most)
     last = min(max(first, math.ceil(bits)), most)
     return [*range(first, last + 1), *range(first - 1, 0, -1)]
 
 
-def _common_options(stage: Stage, bits: float, sizes: list[int]) -> dict[str, Any]:
+def _common_options(stage: Nested, bits: float, sizes: list[int]) -> dict[str, Any]:
     """The stage's own for_rate where it is the same for all parts: each spends the same, or in proportion."""
     for share in (lambda size: 1 / len(sizes), lambda size: size / sum(sizes)):
         found = [stage.for_rate(size, bits * share(size)) for size in sorted(set(sizes), reverse=True)]
@@ -141,7 +141,7 @@ def _common_options(stage: Stage, bits: float, sizes: list[int]) -> dict[str, An
     raise ValueError(f"{min(sizes)} and {max(sizes)} channels need different options; choose another number")
 
 
-def _count_of(option: str, stage: Stage, bits: float, counts: list[int], sizes: Callable[[int], list[int]]) -> int:
+def _count_of(option: str, stage: Nested, bits: float, counts: list[int], sizes: Callable[[int], list[int]]) -> int:
     """The number of parts where their rate is fixed."""
     nominal: dict[int, float] = {}
 

@@ -28,7 +28,7 @@ from codecbench.codecs.parts.laplace import (
 )
 from codecbench.codecs.parts.lapped import LappedTransform
 from codecbench.datamodules.demo import Demo
-from codecbench.quantizers.base import TABLE_TOTAL, Maker, Stage
+from codecbench.quantizers.base import TABLE_TOTAL, Maker, Nested
 from codecbench.quantizers.coding.entropy import decode_codes, encode_codes, information
 from codecbench.quantizers.fem import FEM
 from codecbench.quantizers.identity import Identity
@@ -41,7 +41,7 @@ MAKERS: dict[str, Maker] = {
     "identity": lambda channels, share: Identity(channels),
     "nsvq": lambda channels, share: NSVQ(channels, codebook_bits=4),
     "fem": lambda channels, share: FEM(channels),
-    "residual": lambda channels, share: Residual(channels, Stage(NSVQ, {"codebook_bits": 3}), stages=2),
+    "residual": lambda channels, share: Residual(channels, Nested(NSVQ, {"codebook_bits": 3}), stages=2),
 }
 FRAMES = 50
 

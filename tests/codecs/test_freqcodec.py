@@ -13,7 +13,7 @@ from codecbench.benchmark.runs.run import run
 from codecbench.codecs.checks import run_checks
 from codecbench.codecs.freqcodec import BRANCH, Conv, FreqCodec, ResidualUnit, Spectrogram, TransposedConv
 from codecbench.datamodules.demo import Demo
-from codecbench.quantizers.base import Maker, Stage
+from codecbench.quantizers.base import Maker, Nested
 from codecbench.quantizers.fem import FEM
 from codecbench.quantizers.identity import Identity
 from codecbench.quantizers.nsvq import NSVQ
@@ -25,7 +25,7 @@ MAKERS: dict[str, Maker] = {
     "identity": lambda channels, share: Identity(channels),
     "nsvq": lambda channels, share: NSVQ(channels, codebook_bits=4),
     "fem": lambda channels, share: FEM(channels),
-    "residual": lambda channels, share: Residual(channels, Stage(NSVQ, {"codebook_bits": 3}), stages=2),
+    "residual": lambda channels, share: Residual(channels, Nested(NSVQ, {"codebook_bits": 3}), stages=2),
 }
 TINY = partial(FreqCodec, base=1, latent_dim=4, group=4)
 

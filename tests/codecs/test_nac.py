@@ -5,7 +5,7 @@ import torch
 from codecbench.codecs.checks import run_checks, waveform
 from codecbench.codecs.nac import NAC, Bottleneck
 from codecbench.datamodules.demo import Demo
-from codecbench.quantizers.base import Maker, Quantizer, Stage
+from codecbench.quantizers.base import Maker, Nested, Quantizer
 from codecbench.quantizers.fem import FEM
 from codecbench.quantizers.hpm import HPM
 from codecbench.quantizers.identity import Identity
@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 QUANTIZERS: dict[str, Maker] = {
     "identity": lambda channels, share: Identity(channels),
-    "product": lambda channels, share: Product(channels, Stage(NSVQ, {"codebook_bits": 4}), groups=8),
+    "product": lambda channels, share: Product(channels, Nested(NSVQ, {"codebook_bits": 4}), groups=8),
     "noise_sq": lambda channels, share: NoiseSQ(channels),
     "soft_to_hard": lambda channels, share: SoftToHard(channels),
     "fem": lambda channels, share: FEM(channels),

@@ -11,7 +11,7 @@ from codecbench.benchmark.runs.run import run
 from codecbench.codecs.checks import run_checks
 from codecbench.codecs.seanet import BRANCH, ELU, HOP, LSTM, CentredConv, CentredTransposedConv, Layers, SEANet
 from codecbench.datamodules.demo import Demo
-from codecbench.quantizers.base import Maker, Stage
+from codecbench.quantizers.base import Maker, Nested
 from codecbench.quantizers.dithered_sq import DitheredSQ
 from codecbench.quantizers.fem import FEM
 from codecbench.quantizers.identity import Identity
@@ -22,7 +22,7 @@ from torch import Tensor
 
 MAKERS: dict[str, Maker] = {
     "identity": lambda channels, share: Identity(channels),
-    "residual": lambda channels, share: Residual(channels, Stage(NSVQ, {"codebook_bits": 3}), stages=2),
+    "residual": lambda channels, share: Residual(channels, Nested(NSVQ, {"codebook_bits": 3}), stages=2),
     "noise_sq": lambda channels, share: NoiseSQ(channels),
     "fem": lambda channels, share: FEM(channels),
 }

@@ -17,7 +17,7 @@ from codecbench.benchmark.training.model import asked_bits
 from codecbench.codecs.checks import run_checks
 from codecbench.codecs.vqvae import VQVAE, Residual
 from codecbench.datamodules.patches import Patches
-from codecbench.quantizers.base import Maker, Stage
+from codecbench.quantizers.base import Maker, Nested
 from codecbench.quantizers.fem import FEM
 from codecbench.quantizers.identity import Identity
 from codecbench.quantizers.noise_sq import NoiseSQ
@@ -27,7 +27,7 @@ from torch import nn
 
 MAKERS: dict[str, Maker] = {
     "identity": lambda channels, share: Identity(channels),
-    "residual": lambda channels, share: ResidualQuantizer(channels, Stage(NSVQ, {"codebook_bits": 3}), stages=2),
+    "residual": lambda channels, share: ResidualQuantizer(channels, Nested(NSVQ, {"codebook_bits": 3}), stages=2),
     "noise_sq": lambda channels, share: NoiseSQ(channels),
     "fem": lambda channels, share: FEM(channels),
 }

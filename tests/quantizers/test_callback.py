@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from codecbench.quantizers.base import Codes, Latents, Quantizer, Stage
+from codecbench.quantizers.base import Codes, Latents, Nested, Quantizer
 from codecbench.quantizers.callback import QuantizerCallback, outermost
 from codecbench.quantizers.coding.entropy import decode_codes, encode_codes
 from codecbench.quantizers.ema_vq import EMAVQ
@@ -105,7 +105,7 @@ def by_hand(module: Autoencoder, warmup: int = 0, together: int = 1, steps: int 
 METHODS = {
     "nsvq": lambda: NSVQ(3, 3.0),
     "ema_vq": lambda: EMAVQ(3, 3.0),
-    "residual": lambda: Residual(3, Stage(EMAVQ, {"codebook_bits": 2.0}), 2),
+    "residual": lambda: Residual(3, Nested(EMAVQ, {"codebook_bits": 2.0}), 2),
     "soft_to_hard": lambda: SoftToHard(3),
     "fem": lambda: FEM(3),
 }

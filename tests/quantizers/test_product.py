@@ -6,7 +6,7 @@ import pytest
 import torch
 from codecbench.codecs.checks import run_checks as run_codec_checks
 from codecbench.codecs.frae import FRAE
-from codecbench.quantizers.base import Quantizer, Stage
+from codecbench.quantizers.base import Nested, Quantizer
 from codecbench.quantizers.checks.contract import run_checks
 from codecbench.quantizers.checks.running import built
 from codecbench.quantizers.ema_vq import EMAVQ
@@ -18,15 +18,15 @@ from codecbench.quantizers.ste_vq import StraightThroughVQ
 from torch import Tensor
 
 SMALL = {"codebook_bits": 3.0, "initialisation": "samples"}
-RESIDUAL = Stage(Residual, {"stage": Stage(NSVQ, SMALL), "stages": 2, "dropout": 0.5})
+RESIDUAL = Nested(Residual, {"stage": Nested(NSVQ, SMALL), "stages": 2, "dropout": 0.5})
 CASES = {
-    "nsvq": lambda: Product(5, Stage(NSVQ, SMALL)),
-    "ste_vq": lambda: Product(5, Stage(StraightThroughVQ, SMALL)),
-    "ema_vq": lambda: Product(5, Stage(EMAVQ, SMALL)),
-    "identity": lambda: Product(5, Stage(Identity), groups=5),
+    "nsvq": lambda: Product(5, Nested(NSVQ, SMALL)),
+    "ste_vq": lambda: Product(5, Nested(StraightThroughVQ, SMALL)),
+    "ema_vq": lambda: Product(5, Nested(EMAVQ, SMALL)),
+    "identity": lambda: Product(5, Nested(Identity), groups=5),
     "product of residual": lambda: Product(5, RESIDUAL, groups=3),
-    "product of product": lambda: Product(5, Stage(Product, {"stage": Stage(EMAVQ, SMALL)}), groups=2),
-    "residual of product": lambda: Residual(5, Stage(Product, {"stage": Stage(EMAVQ, SMALL), "groups": 3}), stages=2),
+    "product of product": lambda: Product(5, Nested(Product, {"stage": Nested(EMAVQ, SMALL)}), groups=2),
+    "residual of product": lambda: Residual(5, Nested(Product, {"stage": Nested(EMAVQ, SMALL), "groups": 3}), stages=2),
 }
 
 
@@ -63,7 +63,7 @@ def failures(results: list[Any]) -> dict[str, str]:
 
 def by_hand(method: type[Quantizer], **options: Any) -> Product:
     """Three channels in groups of two and one; codewords (0, 0) and (4, 4), then -1 and 1."""
-    quantizer = Product(3, Stage(method, {"codebook_bits": 1.0, **options}))
+    quantizer = Product(3, Nested(method, {"codebook_bits": 1.0, **options}))
     first, second = quantizer.each()
     first.place(torch.tensor([[0.0, 0.0], [4.0, 4.0]]))  # type: ignore[operator]
     second.place(torch.tensor([[-1.0], [1.0]]))  # type: ignore[operator]
@@ -76,8 +76,8 @@ def test_every_check_of_the_contract_holds(make: Any) -> None:
     assert failures(results) == {}
 
 
-@pytest.mark.parametrize("stage", [Stage(NSVQ, SMALL), RESIDUAL], ids=["nsvq", "residual"])
-def test_it_runs_inside_the_feedback_loop(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", [Nested(NSVQ, SMALL), RESIDUAL], ids=["nsvq", "residual"])
+def test_it_runs_inside_the_feedback_loop(stage: Nested) -> None:
     results = run_codec_checks(
         lambda make: FRAE(make, widths=[8], feedback=2), lambda channels, share: Product(channels, stage)
     )
@@ -108,7 +108,7 @@ def test_a_product_of_one_group_is_its_stage() -> None:
     torch.manual_seed(0)
     alone = NSVQ(4, 3.0).train()
     torch.manual_seed(0)
-    product = Product(4, Stage(NSVQ, {"codebook_bits": 3.0}), groups=1).train()
+    product = Product(4, Nested(NSVQ, {"codebook_bits": 3.0}), groups=1).train()
     noise = alone.draw(2, 9)
     for first, second in zip(alone.step(latents, noise), product.step(latents, noise), strict=True):
         assert torch.equal(first, second)
@@ -123,15 +123,15 @@ def test_each_group_is_updated_from_its_own_channels() -> None:
 
 
 def test_each_group_starts_from_its_own_channels() -> None:
-    quantizer = Product(3, Stage(NSVQ, SMALL)).train()
+    quantizer = Product(3, Nested(NSVQ, SMALL)).train()
     quantizer.fit(torch.tensor([100.0, 100.0, -7.0])[:, None] + torch.randn(4, 3, 50))
     first, second = (part.get_parameter("codebook") for part in quantizer.each())
     assert (first - 100).abs().max() < 5 and (second + 7).abs().max() < 5
 
 
 def test_groups_are_as_equal_as_possible() -> None:
-    assert [part.channels for part in Product(32, Stage(NSVQ, SMALL), groups=3).each()] == [11, 11, 10]
-    assert [part.channels for part in Product(5, Stage(NSVQ, SMALL), groups=5).each()] == [1] * 5
+    assert [part.channels for part in Product(32, Nested(NSVQ, SMALL), groups=3).each()] == [11, 11, 10]
+    assert [part.channels for part in Product(5, Nested(NSVQ, SMALL), groups=5).each()] == [1] * 5
 
 
 @pytest.mark.parametrize(
@@ -154,10 +154,10 @@ def test_a_rate_is_divided_among_codebooks(channels: int, bits: float, options: 
 @pytest.mark.parametrize(
     ("fixed", "bits", "options"),
     [
-        ({"groups": 2, "stage": Stage(PerChannel)}, 10.0, {"stage.levels": 4}),  # 6 and 4 bit, not 5 and 5
-        ({"stage": Stage(NSVQ, {"codebook_bits": 4.0})}, 12.2, {"groups": 3}),
-        ({"stage": Stage(NSVQ, {"codebook_bits": 4.0}), "groups": 3}, 12.0, {}),
-        ({"stage": Stage(PerChannel, {"levels": 8})}, 15.0, {"groups": 2}),
+        ({"groups": 2, "stage": Nested(PerChannel)}, 10.0, {"stage.levels": 4}),  # 6 and 4 bit, not 5 and 5
+        ({"stage": Nested(NSVQ, {"codebook_bits": 4.0})}, 12.2, {"groups": 3}),
+        ({"stage": Nested(NSVQ, {"codebook_bits": 4.0}), "groups": 3}, 12.0, {}),
+        ({"stage": Nested(PerChannel, {"levels": 8})}, 15.0, {"groups": 2}),
     ],
 )
 def test_what_is_fixed_stays_and_the_rest_follows(fixed: dict[str, Any], bits: float, options: dict[str, Any]) -> None:
@@ -169,8 +169,8 @@ def test_what_is_fixed_stays_and_the_rest_follows(fixed: dict[str, Any], bits: f
     [
         ({"groups": 6}, 12.0, "groups=6 must lie between 1 and 5, the channels"),
         ({"groups": 2}, 40.0, "with groups=2 each: .* not 20; nearest: 16$"),
-        ({"stage": Stage(NSVQ, {"codebook_bits": 4.0})}, 40.0, "5 groups spend 20 bit, not 40; nearest: 20$"),
-        ({"stage": Stage(PerChannel)}, 7.0, "cannot spend"),
+        ({"stage": Nested(NSVQ, {"codebook_bits": 4.0})}, 40.0, "5 groups spend 20 bit, not 40; nearest: 20$"),
+        ({"stage": Nested(PerChannel)}, 7.0, "cannot spend"),
     ],
 )
 def test_a_rate_that_cannot_be_met_is_refused_in_one_line(fixed: dict[str, Any], bits: float, words: str) -> None:
@@ -187,4 +187,4 @@ def test_impossible_groups_are_refused(groups: int) -> None:
 
 def test_diverged_latents_are_refused() -> None:
     with pytest.raises(ValueError, match="training diverged"):
-        Product(3, Stage(Identity)).fit(torch.full((1, 3, 300), torch.nan))
+        Product(3, Nested(Identity)).fit(torch.full((1, 3, 300), torch.nan))

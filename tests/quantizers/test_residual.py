@@ -8,7 +8,7 @@ import pytest
 import torch
 from codecbench.codecs.checks import run_checks as run_codec_checks
 from codecbench.codecs.frae import FRAE
-from codecbench.quantizers.base import Quantizer, Stage
+from codecbench.quantizers.base import Nested, Quantizer
 from codecbench.quantizers.checks.contract import run_checks
 from codecbench.quantizers.checks.running import built, same, state_of
 from codecbench.quantizers.coding.entropy import decode_codes, encode_codes
@@ -96,15 +96,15 @@ class Steered(Dithered):
         return {"target_bits": bits}
 
 
-STAGES = {name: Stage(method, SMALL) for name, method in METHODS.items()}
-STAGES |= {"dithered": Stage(Dithered), "product": Stage(Product, {"stage": Stage(EMAVQ, SMALL)})}
+STAGES = {name: Nested(method, SMALL) for name, method in METHODS.items()}
+STAGES |= {"dithered": Nested(Dithered), "product": Nested(Product, {"stage": Nested(EMAVQ, SMALL)})}
 
 
 def failures(results: list[Any]) -> dict[str, str]:
     return {result.name: result.message for result in results if not result.passed}
 
 
-def fitted(stage: Stage, channels: int = 3, stages: int = 3, **options: Any) -> Residual:
+def fitted(stage: Nested, channels: int = 3, stages: int = 3, **options: Any) -> Residual:
     torch.manual_seed(0)
     quantizer = Residual(channels, stage, stages, **options).train()
     quantizer.fit(torch.randn(8, channels, 128))
@@ -113,7 +113,7 @@ def fitted(stage: Stage, channels: int = 3, stages: int = 3, **options: Any) -> 
 
 def by_hand(method: type[Quantizer], **options: Any) -> Residual:
     """One channel, two stages: codewords 0 and 4, then -1 and 1."""
-    quantizer = Residual(1, Stage(method, {"codebook_bits": 1.0, **options}), stages=2)
+    quantizer = Residual(1, Nested(method, {"codebook_bits": 1.0, **options}), stages=2)
     with torch.no_grad():
         for part, codewords in zip(quantizer.each(), ([0.0, 4.0], [-1.0, 1.0]), strict=True):
             part.place(torch.tensor(codewords)[:, None])  # type: ignore[operator]
@@ -129,7 +129,7 @@ def codebooks(quantizer: Residual) -> list[Tensor]:
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_every_check_of_the_contract_holds(stage: Stage, dropout: float) -> None:
+def test_every_check_of_the_contract_holds(stage: Nested, dropout: float) -> None:
     def make() -> Residual:
         return Residual(5, stage, stages=2, dropout=dropout)
 
@@ -142,7 +142,7 @@ def test_every_check_of_the_contract_holds(stage: Stage, dropout: float) -> None
 def test_it_runs_inside_the_feedback_loop(method: type[Quantizer], fast: bool) -> None:
     results = run_codec_checks(
         lambda make: FRAE(make, widths=[8], feedback=2, fast=fast),
-        lambda channels, share: Residual(channels, Stage(method, SMALL), stages=3),
+        lambda channels, share: Residual(channels, Nested(method, SMALL), stages=3),
     )
     assert failures(results) == {}
 
@@ -150,13 +150,13 @@ def test_it_runs_inside_the_feedback_loop(method: type[Quantizer], fast: bool) -
 def test_the_feedback_loop_drops_stages_of_whole_items() -> None:
     results = run_codec_checks(
         lambda make: FRAE(make, widths=[8], feedback=2),
-        lambda channels, share: Residual(channels, Stage(NSVQ, SMALL), stages=3, dropout=0.5),
+        lambda channels, share: Residual(channels, Nested(NSVQ, SMALL), stages=3, dropout=0.5),
     )
     assert failures(results) == {}
 
 
 def test_float64_stays_float64() -> None:
-    quantizer = Residual(2, Stage(NSVQ, SMALL), stages=2, dropout=0.5).double().train()
+    quantizer = Residual(2, Nested(NSVQ, SMALL), stages=2, dropout=0.5).double().train()
     out = quantizer(torch.randn(3, 2, 4, dtype=torch.float64))
     assert out.latents.dtype == out.loss.dtype == out.bits.dtype == torch.float64
 
@@ -172,7 +172,7 @@ def test_the_second_stage_codes_what_the_first_left_over() -> None:
 
 
 def test_the_codes_are_those_of_a_greedy_search_in_numpy() -> None:
-    quantizer = fitted(Stage(StraightThroughVQ, SMALL), channels=4, stages=4).double().eval()
+    quantizer = fitted(Nested(StraightThroughVQ, SMALL), channels=4, stages=4).double().eval()
     latents = torch.randn(1, 4, 200, dtype=torch.float64)
     rest, expected = latents[0].T.numpy().copy(), []
     for codebook in codebooks(quantizer):
@@ -212,7 +212,7 @@ def test_losses_are_per_stage_and_move_no_earlier_stage() -> None:
 
 def test_what_is_read_off_the_values_of_a_stage_reaches_the_input() -> None:
     latents = torch.tensor([[[4.6]]], requires_grad=True)
-    out = Residual(1, Stage(Penalised), stages=2).train()(latents)  # 2, then 1
+    out = Residual(1, Nested(Penalised), stages=2).train()(latents)  # 2, then 1
     assert out.loss.item() == pytest.approx(2.0**2 + 1.0**2) and out.bits.item() == pytest.approx(3.0)
     out.loss.backward()
     assert latents.grad is not None and latents.grad.item() == pytest.approx(2 * 2.0 + 2 * 1.0)
@@ -232,7 +232,7 @@ def test_nsvq_stages_substitute_noise_of_the_total_error() -> None:
 
 
 def test_a_scale_that_decoding_does_not_read_learns_in_every_stage() -> None:
-    quantizer = Residual(1, Stage(Scaled), stages=3).train()
+    quantizer = Residual(1, Nested(Scaled), stages=3).train()
     latents = torch.tensor([[[4.6]]], requires_grad=True)
     out = quantizer(latents)  # 4.6 -> 2, 2.6 -> 1, 1.6 -> 1
     assert out.codes.flatten().tolist() == [2, 1, 1] and out.latents.item() == pytest.approx(4.0)
@@ -253,7 +253,7 @@ def trained(method: type[Quantizer], steps: int = 150, **options: Any) -> tuple[
     def draw() -> Tensor:
         return (torch.randn(4, 64, 3) @ mix).transpose(1, 2)
 
-    quantizer = Residual(3, Stage(method, SMALL), stages=3, **options).train()
+    quantizer = Residual(3, Nested(method, SMALL), stages=3, **options).train()
     quantizer.fit(torch.cat([draw() for _ in range(4)]))
     parameters = [p for p in quantizer.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=5e-3) if parameters else None
@@ -290,7 +290,7 @@ def test_dropout_trains_the_short_prefixes_of_nsvq() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_any_prefix_decodes_and_its_codes_are_those_of_all_stages(stage: Stage) -> None:
+def test_any_prefix_decodes_and_its_codes_are_those_of_all_stages(stage: Nested) -> None:
     quantizer = fitted(stage).eval()
     latents = torch.randn(2, 3, 50)
     whole = quantizer(latents)
@@ -309,7 +309,7 @@ def test_any_prefix_decodes_and_its_codes_are_those_of_all_stages(stage: Stage) 
 
 
 def test_prefixes_count_the_streams_of_whole_stages() -> None:
-    quantizer = Residual(4, Stage(Product, {"groups": 2, "stage": Stage(NSVQ, {"codebook_bits": 3.0})}), stages=3)
+    quantizer = Residual(4, Nested(Product, {"groups": 2, "stage": Nested(NSVQ, {"codebook_bits": 3.0})}), stages=3)
     assert quantizer.prefixes == (2, 4, 6)
     quantizer.truncate(4)
     assert quantizer.prefixes == (2, 4, 6) and quantizer.nominal_bits == 12.0
@@ -320,7 +320,7 @@ def test_prefixes_count_the_streams_of_whole_stages() -> None:
 
 
 def test_the_operating_point_is_no_state_and_trains_the_stages_in_operation() -> None:
-    quantizer = fitted(Stage(NSVQ, SMALL))
+    quantizer = fitted(Nested(NSVQ, SMALL))
     before = state_of(quantizer)
     quantizer.truncate(2)
     assert same(list(before.values()), list(state_of(quantizer).values()))
@@ -346,7 +346,7 @@ def test_tables_are_those_of_the_stage_whose_stream_is_next() -> None:
 
 
 def test_an_item_keeps_its_stages_at_all_positions_and_any_number_is_as_likely() -> None:
-    quantizer = Residual(2, Stage(EMAVQ, SMALL), stages=4, dropout=0.4).train()
+    quantizer = Residual(2, Nested(EMAVQ, SMALL), stages=4, dropout=0.4).train()
     torch.manual_seed(0)
     kept = quantizer.draw(8000, 3)
     assert kept.shape == (8000, 1, 3) and torch.equal(kept, kept[..., :1].expand(-1, -1, 3))
@@ -357,8 +357,8 @@ def test_an_item_keeps_its_stages_at_all_positions_and_any_number_is_as_likely()
     assert quantizer.eval().noise_rows == 0
 
 
-@pytest.mark.parametrize("stage", [*STAGES.values(), Stage(Scaled)], ids=[*STAGES, "scaled"])
-def test_an_item_that_keeps_n_stages_is_what_n_stages_make_of_it(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", [*STAGES.values(), Nested(Scaled)], ids=[*STAGES, "scaled"])
+def test_an_item_that_keeps_n_stages_is_what_n_stages_make_of_it(stage: Nested) -> None:
     quantizer = fitted(stage, dropout=0.5)
     latents = torch.randn(3, 3, 10)
     noise = quantizer.draw(3, 10)
@@ -376,7 +376,7 @@ def test_an_item_that_keeps_n_stages_is_what_n_stages_make_of_it(stage: Stage) -
 
 @pytest.mark.parametrize("method", [NSVQ, Scaled])
 def test_every_stage_gets_a_gradient_under_dropout(method: type[Quantizer]) -> None:
-    quantizer = fitted(Stage(method), dropout=1.0)
+    quantizer = fitted(Nested(method), dropout=1.0)
     latents = torch.randn(16, 3, 4, requires_grad=True)
     (quantizer(latents).latents * torch.randn(16, 3, 4)).sum().backward()
     for parameter in [latents, *quantizer.parameters()]:
@@ -384,14 +384,14 @@ def test_every_stage_gets_a_gradient_under_dropout(method: type[Quantizer]) -> N
 
 
 def test_only_the_last_stage_draws_noise_for_a_surrogate() -> None:
-    quantizer = Residual(5, Stage(NSVQ, SMALL), stages=4).train()
+    quantizer = Residual(5, Nested(NSVQ, SMALL), stages=4).train()
     assert quantizer.noise_rows == 5 and quantizer.eval().noise_rows == 0
-    assert Residual(5, Stage(NSVQ, SMALL), stages=4, dropout=0.1).train().noise_rows == 21
-    assert Residual(5, Stage(Dithered), stages=4).train().noise_rows == 20
+    assert Residual(5, Nested(NSVQ, SMALL), stages=4, dropout=0.1).train().noise_rows == 21
+    assert Residual(5, Nested(Dithered), stages=4).train().noise_rows == 20
 
 
 def test_stages_have_dither_of_their_own_wherever_they_are() -> None:
-    nested = Stage(Residual, {"stage": Stage(Dithered), "stages": 2})
+    nested = Nested(Residual, {"stage": Nested(Dithered), "stages": 2})
     quantizer = Residual(2, nested, stages=3).eval()
     quantizer.dither_seed = 7
     rows = quantizer.draw(1, 40)[0]
@@ -416,9 +416,9 @@ def test_stages_have_dither_of_their_own_wherever_they_are() -> None:
 def test_a_rate_is_divided_equally(
     method: type[Quantizer], channels: int, bits: float, stages: int, each: float
 ) -> None:
-    options = Residual.for_rate(channels, bits, stage=Stage(method))
+    options = Residual.for_rate(channels, bits, stage=Nested(method))
     assert options == {"stages": stages, "stage.codebook_bits": each}
-    assert built(Residual, channels, {**options, "stage": Stage(method)}).nominal_bits == pytest.approx(bits)
+    assert built(Residual, channels, {**options, "stage": Nested(method)}).nominal_bits == pytest.approx(bits)
 
 
 def test_a_rate_of_hundreds_of_bits() -> None:
@@ -431,15 +431,15 @@ def test_a_rate_of_hundreds_of_bits() -> None:
     ("fixed", "bits", "options"),
     [
         ({"stages": 4}, 30.0, {"stage.codebook_bits": 7.5}),
-        ({"stage": Stage(NSVQ, {"codebook_bits": 6.0})}, 30.0, {"stages": 5}),
-        ({"stage": Stage(NSVQ, {"codebook_bits": 6.0})}, 61.0, {"stages": 10}),
-        ({"stage": Stage(NSVQ, {"codebook_bits": 6.0}), "stages": 5}, 30.0, {}),
-        ({"stage": Stage(NSVQ, {"replacement": 0.0}), "dropout": 0.5}, 8.0, {"stages": 2, "stage.codebook_bits": 4.0}),
+        ({"stage": Nested(NSVQ, {"codebook_bits": 6.0})}, 30.0, {"stages": 5}),
+        ({"stage": Nested(NSVQ, {"codebook_bits": 6.0})}, 61.0, {"stages": 10}),
+        ({"stage": Nested(NSVQ, {"codebook_bits": 6.0}), "stages": 5}, 30.0, {}),
+        ({"stage": Nested(NSVQ, {"replacement": 0.0}), "dropout": 0.5}, 8.0, {"stages": 2, "stage.codebook_bits": 4.0}),
         ({}, 1.5, {"stages": 1, "stage.codebook_bits": 1.5}),
-        ({"stage": Stage(Steered)}, 60.0, {"stages": 2, "stage.target_bits": 30.0}),
-        ({"stage": Stage(Steered), "stages": 3}, 60.0, {"stage.target_bits": 20.0}),
+        ({"stage": Nested(Steered)}, 60.0, {"stages": 2, "stage.target_bits": 30.0}),
+        ({"stage": Nested(Steered), "stages": 3}, 60.0, {"stage.target_bits": 20.0}),
         (
-            {"stage": Stage(Product, {"stage": Stage(NSVQ)})},
+            {"stage": Nested(Product, {"stage": Nested(NSVQ)})},
             40.0,
             {"stages": 4, "stage.groups": 2, "stage.stage.codebook_bits": 5.0},
         ),
@@ -455,8 +455,8 @@ def test_what_is_fixed_stays_and_the_rest_follows(fixed: dict[str, Any], bits: f
         ({"stages": 3}, 60.0, "with stages=3 each: .* not 20; nearest: 16$"),
         ({}, 0.5, "with stages=1 each: .* nearest: 1$"),
         ({}, 2000.0, "with stages=64 each: .* nearest: 16$"),
-        ({"stage": Stage(NSVQ, {"codebook_bits": 8.0})}, 30.0, "4 stages spend 32 bit, not 30; nearest: 32"),
-        ({"stage": Stage(NSVQ, {"codebook_bits": 8.0}), "stages": 2}, 30.0, "2 stages spend 16 bit, not 30; nearest"),
+        ({"stage": Nested(NSVQ, {"codebook_bits": 8.0})}, 30.0, "4 stages spend 32 bit, not 30; nearest: 32"),
+        ({"stage": Nested(NSVQ, {"codebook_bits": 8.0}), "stages": 2}, 30.0, "2 stages spend 16 bit, not 30; nearest"),
     ],
 )
 def test_a_rate_that_cannot_be_met_is_refused_in_one_line(fixed: dict[str, Any], bits: float, words: str) -> None:
@@ -466,7 +466,7 @@ def test_a_rate_that_cannot_be_met_is_refused_in_one_line(fixed: dict[str, Any],
 
 
 def test_a_rate_is_learned_where_that_of_the_stages_is() -> None:
-    assert Residual(2, Stage(Residual, {"stage": Stage(Steered)})).rate_is_learned
+    assert Residual(2, Nested(Residual, {"stage": Nested(Steered)})).rate_is_learned
     assert not Residual(2).rate_is_learned
 
 
@@ -478,7 +478,7 @@ def test_a_rate_is_learned_where_that_of_the_stages_is() -> None:
     [
         ({"stages": 0}, "stages=0 must be at least 1"),
         ({"dropout": 1.5}, "dropout=1.5 must be a probability"),
-        ({"stage": Stage(NSVQ, {"codebook_bits": 0.5})}, "codebook_bits=0.5 must lie between"),
+        ({"stage": Nested(NSVQ, {"codebook_bits": 0.5})}, "codebook_bits=0.5 must lie between"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], words: str) -> None:
@@ -487,7 +487,7 @@ def test_impossible_options_are_refused(options: dict[str, Any], words: str) -> 
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_diverged_latents_are_refused_and_constant_ones_are_not(stage: Stage) -> None:
+def test_diverged_latents_are_refused_and_constant_ones_are_not(stage: Nested) -> None:
     quantizer = Residual(3, stage, stages=2).train()
     with pytest.raises(ValueError, match="training diverged"):
         quantizer.fit(torch.full((1, 3, 300), torch.inf))

@@ -11,7 +11,7 @@ from ...errors import UserError
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
-class Request(NamedTuple):
+class Scoring(NamedTuple):
     """What `benchmark score` was asked."""
 
     reference: Path
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
     bitstream: Path | None
 
 
-def paired(request: Request) -> list[Pair]:
+def paired(request: Scoring) -> list[Pair]:
     """The files of every item, by path without suffix. UserError: one lacks its counterpart, or there are none."""
     for option, folder in (("decoded", request.decoded), ("bitstreams", request.bitstreams)):
         if folder is not None and folder.resolve() == request.reference.resolve():

@@ -46,7 +46,7 @@ from ...tracks.cochlear import CochlearFrontEnd, CochlearScorer
 from ...tracks.waveform import WaveformScorer
 from ..evaluation import EXAMPLES, Coding, Seconds, Subject, evaluate
 from ..record import ITEMS, make_record
-from .pairing import Pair, Request, complain_about, paired
+from .pairing import Pair, Scoring, complain_about, paired
 from .references import read_manifest
 
 AUDIO_FROM = 32_000  # Hz from which on references are taken for audio rather than speech
@@ -57,7 +57,7 @@ ALIKE = 0.2  # normalised cross-correlation below which a delay is not to be tru
 LONGEST_NAME = 80  # characters
 
 
-def score(request: Request, output_dir: Path, console: Console) -> Record:
+def score(request: Scoring, output_dir: Path, console: Console) -> Record:
     """Score what a codec decoded; the record is written below `output_dir`, beside those of runs.
 
     UserError, DataError: files that do not pair, differ too much in length, are late, or cannot be read.
@@ -134,7 +134,7 @@ class DecodedFiles(Subject):
         return [f"{count} of {total} decoded files were {what}" for what, count in sorted(self.changes.items())]
 
 
-def _common_rate(request: Request, pairs: list[Pair]) -> int:
+def _common_rate(request: Scoring, pairs: list[Pair]) -> int:
     """That of all references, in Hz. UserError: they have several, or one is too short."""
     rates = set()
     for pair in pairs:
@@ -154,7 +154,7 @@ def _audio(path: Path) -> tuple[np.ndarray, int]:
     return waveform, rate
 
 
-def _spec(request: Request, pairs: list[Pair], rate: int) -> dict[str, Any]:
+def _spec(request: Scoring, pairs: list[Pair], rate: int) -> dict[str, Any]:
     """What made the scores, in the form of a run's spec; files count by their contents."""
     manifest = read_manifest(request.reference)
     if manifest:
@@ -206,7 +206,7 @@ def _delay(pair: Pair, rate: int) -> int | None:
     return int(lags[best]) if likeness[best] > ALIKE else None
 
 
-def _common_delay(delays: list[int | None], rate: int, request: Request) -> int:
+def _common_delay(delays: list[int | None], rate: int, request: Scoring) -> int:
     """What is to be taken out: 0, or the median delay. UserError: the files are late and nobody asked for that."""
     known = [delay for delay in delays if delay is not None]
     common = int(np.median(known)) if known else 0

@@ -100,7 +100,7 @@ def attempt(spec: Spec, values: Mapping[str, Any], aim: Aim, report: Report) -> 
     """One trial of a search from `spec`, whatever becomes of it."""
     begin = time.monotonic()
     try:
-        score, reason = evaluate(overlay(spec, values), aim, report), ""
+        score, reason = score_trial(overlay(spec, values), aim, report), ""
         if not np.isfinite(score):
             score, reason = None, "its score is not a number"
     except PrunedError:
@@ -112,7 +112,7 @@ def attempt(spec: Spec, values: Mapping[str, Any], aim: Aim, report: Report) -> 
     return Outcome(score, reason, time.monotonic() - begin)
 
 
-def evaluate(spec: Spec, aim: Aim, report: Report) -> float:
+def score_trial(spec: Spec, aim: Aim, report: Report) -> float:
     """The score of one trial, higher is better. PrunedError where `report` ends it, UserError where it cannot be."""
     with steady(spec.seed), tempfile.TemporaryDirectory(prefix="tune-") as folder:
         track, codec = track_of(spec), make_codec(spec, signal_rate(spec))

@@ -22,8 +22,7 @@ from ...errors import UserError
 from ...specs.options import create, resolve
 from ...specs.plugin import Plugin
 from ...specs.spec import Spec
-from ...specs.stages import KINDS as STAGES
-from ...specs.stages import SPSA, Entry, Fit, Gradient, read_stages
+from ...specs.stages import SPSA, STAGES, Entry, Fit, Gradient, read_stages
 from ...specs.training import Training
 
 GROUPS = ("quantizer", "codec", "training", *STAGES)

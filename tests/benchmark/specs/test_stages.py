@@ -11,17 +11,17 @@ from codecbench.benchmark.specs.grid import make_specs
 from codecbench.benchmark.specs.plugin import Plugin
 from codecbench.benchmark.specs.spec import Spec
 from codecbench.benchmark.training.model import make_codec
-from codecbench.quantizers.base import Stage
+from codecbench.quantizers.base import Nested
 from codecbench.quantizers.checks.running import built
 from codecbench.quantizers.ema_vq import EMAVQ
 from codecbench.quantizers.nsvq import NSVQ
 
 WRAP = """
-from codecbench.quantizers.base import Quantizer, Stage
+from codecbench.quantizers.base import Quantizer, Nested
 from codecbench.quantizers.nsvq import NSVQ
 
 class Wrap(Quantizer):
-    def __init__(self, channels: int, gain: float = 1, stage: Stage = Stage(NSVQ, {"codebook_bits": 3.0})):
+    def __init__(self, channels: int, gain: float = 1, stage: Nested = Nested(NSVQ, {"codebook_bits": 3.0})):
         super().__init__(channels)
         self.gain, self.inner = gain, stage(channels)
     alphabet = property(lambda self: self.inner.alphabet)
@@ -29,7 +29,7 @@ class Wrap(Quantizer):
     def decode(self, codes, noise): return self.inner.decode(codes, noise)
     def surrogate(self, latents, noise): return self.inner.surrogate(latents, noise)
     @classmethod
-    def for_rate(cls, channels, bits, stage=Stage(NSVQ), **fixed):
+    def for_rate(cls, channels, bits, stage=Nested(NSVQ), **fixed):
         return {f"stage.{name}": value for name, value in stage.for_rate(channels, bits).items()}
 """
 
@@ -110,4 +110,4 @@ def test_help_says_how_to_set_it() -> None:
 def test_options_of_for_rate_build_a_quantizer(wrap: Any) -> None:
     quantizer: Any = built(wrap, 5, {"gain": 2.0, "stage.codebook_bits": 2.0})
     assert isinstance(quantizer.inner, NSVQ) and quantizer.inner.size == 4 and quantizer.gain == 2.0
-    assert Stage(EMAVQ, {"codebook_bits": 2.0})(3, decay=0.5).nominal_bits == 2.0
+    assert Nested(EMAVQ, {"codebook_bits": 2.0})(3, decay=0.5).nominal_bits == 2.0

@@ -12,7 +12,7 @@ from codecbench.benchmark.losses.stacked_vstoi import StackedVSTOI
 from codecbench.benchmark.metrics.intelligibility import vstoi
 from codecbench.benchmark.specs.registry import found
 from codecbench.benchmark.specs.stages import SPSA
-from codecbench.benchmark.training.spsa import Ascender, ascend, deciding_parameters
+from codecbench.benchmark.training.spsa import Climber, climb, deciding_parameters
 from codecbench.codecs.base import Codec
 from codecbench.codecs.frae import FRAE
 from codecbench.codecs.seanet import SEANet
@@ -94,7 +94,7 @@ def test_options_out_of_range_are_named(option: str, value: float) -> None:
 def test_one_step_by_hand() -> None:
     """f(w) = 3 w: (y+ - y-) / c = 6 D, so that eq. 2 moves w by 6 a_0 whatever the sign."""
     weight = torch.tensor([2.0], dtype=torch.float64)
-    ascender = Ascender({"w": weight}, SPSA(pairs=1, a=0.5, stability=0.0, c=0.25))
+    ascender = Climber({"w": weight}, SPSA(pairs=1, a=0.5, stability=0.0, c=0.25))
     done = ascender.step(lambda variants: 3 * variants["w"][:, 0])
     assert weight.item() == pytest.approx(2 + 6 * 0.5)
     assert done == pytest.approx((6.0, 1.5, 3.0))  # f(2), 3 * 2 * 0.25, the step
@@ -108,7 +108,7 @@ def test_a_quadratic_is_climbed_to_its_top(pairs: int) -> None:
     def evaluate(variants: dict[str, Tensor]) -> Tensor:
         return -sum((variants[name] - top[name]).square().flatten(1).sum(1) for name in top)  # type: ignore[return-value]
 
-    ascender = Ascender(weights, SPSA(pairs=pairs, a=0.5, stability=20.0, c=0.01))
+    ascender = Climber(weights, SPSA(pairs=pairs, a=0.5, stability=20.0, c=0.01))
     values = [ascender.step(evaluate).value for _ in range(300)]
     assert values[0] == pytest.approx(-15.25, abs=1.0)
     assert values[-1] == pytest.approx(0.0, abs=1e-3)
@@ -122,7 +122,7 @@ def test_many_pairs_give_the_gradient() -> None:
 
     def error(pairs: int) -> float:
         weight = torch.zeros(20, dtype=torch.float64)
-        ascender = Ascender({"w": weight}, SPSA(pairs=pairs, stability=0.0))
+        ascender = Climber({"w": weight}, SPSA(pairs=pairs, stability=0.0))
         ascender.step(lambda variants: variants["w"] @ slope)
         return float((weight / 2 - slope).norm() / slope.norm())
 
@@ -137,7 +137,7 @@ def test_taken_up_again_it_goes_on_as_if_it_had_not_stopped() -> None:
     def run(*parts: int) -> Tensor:
         weight, state = torch.linspace(0.1, 1.3, 7), None
         for steps in parts:
-            ascender = Ascender({"w": weight}, SPSA(pairs=3, stability=5.0), seed=4 if state is None else 0)
+            ascender = Climber({"w": weight}, SPSA(pairs=3, stability=5.0), seed=4 if state is None else 0)
             if state is not None:
                 ascender.load_state_dict(state)
             for _ in range(steps):
@@ -158,7 +158,7 @@ def test_pairs_evaluated_in_turn_are_the_same_pairs(monkeypatch: pytest.MonkeyPa
 
     def run() -> Tensor:
         weight = torch.linspace(0.1, 1.3, 7, dtype=torch.float64)
-        Ascender({"w": weight}, SPSA(pairs=5)).step(evaluate)
+        Climber({"w": weight}, SPSA(pairs=5)).step(evaluate)
         return weight
 
     whole = run()
@@ -172,27 +172,27 @@ def test_pairs_without_a_score_are_left_out() -> None:
         return torch.tensor([math.nan, 3.0, 5.0, 1.0])  # y+ of both pairs, y- of both: only the second pair counts
 
     weight = torch.zeros(1, dtype=torch.float64)
-    done = Ascender({"w": weight}, SPSA(pairs=2, a=1.0, stability=0.0, c=1.0)).step(evaluate)
+    done = Climber({"w": weight}, SPSA(pairs=2, a=1.0, stability=0.0, c=1.0)).step(evaluate)
     assert done == pytest.approx((2.0, 2.0, 2.0))
     assert abs(weight.item()) == pytest.approx(2.0)
 
 
 def test_a_step_without_any_score_moves_nothing_and_counts() -> None:
     weight = torch.ones(3)
-    ascender = Ascender({"w": weight}, SPSA(pairs=2))
+    ascender = Climber({"w": weight}, SPSA(pairs=2))
     done = ascender.step(lambda variants: torch.full((4,), math.nan))
     assert math.isnan(done.value) and done.length == 0 and weight.equal(torch.ones(3)) and ascender.k == 1
 
 
 def test_what_goes_wrong_says_what_to_do() -> None:
     with pytest.raises(UserError, match="diverged at step 0: lower a"):
-        Ascender({"w": torch.zeros(3)}, SPSA(a=1e38)).step(lambda variants: 1e5 * variants["w"].sum(1))
+        Climber({"w": torch.zeros(3)}, SPSA(a=1e38)).step(lambda variants: 1e5 * variants["w"].sum(1))
 
 
 def test_a_longest_step_bounds_the_norm() -> None:
     weight = torch.zeros(4, dtype=torch.float64)
     options = SPSA(pairs=3, stability=0.0, longest_step=0.25)
-    done = Ascender({"w": weight}, options).step(lambda variants: 100 * variants["w"].sum(1))
+    done = Climber({"w": weight}, options).step(lambda variants: 100 * variants["w"].sum(1))
     assert done.length == 0.25
     assert float(weight.norm()) == pytest.approx(0.25)
 
@@ -310,8 +310,8 @@ def test_a_codec_with_its_quantizer_gains_intelligibility(speech: Tensor) -> Non
 
     before = score()
     codebook = codec.quantizer.codebook.clone()  # type: ignore[operator]
-    ascender = Ascender(deciding_parameters(codec, pattern), SPSA(pairs=8, stability=20.0, c=0.05))
+    ascender = Climber(deciding_parameters(codec, pattern), SPSA(pairs=8, stability=20.0, c=0.05))
     for _ in range(10):
-        ascend(ascender, codec, pattern, objective)
+        climb(ascender, codec, pattern, objective)
     assert score() > before + 0.01
     assert not codec.quantizer.codebook.equal(codebook)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from codecbench.benchmark.cli.main import main
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.specs.stages import read_stages
 from codecbench.benchmark.studies import reproduce as command
-from codecbench.benchmark.studies.reproduce import Request, settled, specs_of
+from codecbench.benchmark.studies.reproduce import Reproduction, settled, specs_of
 from codecbench.datamodules.demo import Demo
 from codecbench.leaderboards import records
 from codecbench.leaderboards.claims import report as claims_report
@@ -123,7 +123,7 @@ def stages_of(asked: LabelledRun) -> list[Any]:
 
 def become_specs(label: str, asked: LabelledRun) -> None:
     """One spec for one seed, on data that are at hand."""
-    (spec,) = specs_of(asked, Request(None, data="demo"))
+    (spec,) = specs_of(asked, Reproduction(None, data="demo"))
     stages = read_stages(stages_of(asked)) if stages_of(asked) else None
     assert spec.codec.name == asked.settings["codec"] and spec.training.stages == stages, label
 

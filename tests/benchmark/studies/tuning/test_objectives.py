@@ -12,7 +12,7 @@ from codecbench.benchmark.specs.grid import make_specs
 from codecbench.benchmark.specs.spec import Spec
 from codecbench.benchmark.specs.stages import SPSA
 from codecbench.benchmark.studies.tuning import objective as objectives
-from codecbench.benchmark.studies.tuning.objective import Aim, attempt, check_aim, evaluate, one_pattern
+from codecbench.benchmark.studies.tuning.objective import Aim, attempt, check_aim, one_pattern, score_trial
 from codecbench.benchmark.studies.tuning.space import (
     default_space,
     make_space,
@@ -160,7 +160,7 @@ def test_a_codec_that_learns_nothing_scores_as_it_was_built(quantized: bool) -> 
     spec = spec_of(codec="aec", training={"learning_rate": 1e-12, "stages": [still], "validate_every": 1})
     reported: list[float] = []
     aim = Aim(adam_steps=1, spsa_steps=1, quantized=quantized)
-    score = evaluate(spec, aim, lambda value: bool(reported.append(value)))
+    score = score_trial(spec, aim, lambda value: bool(reported.append(value)))
     pattern, codec = one_pattern(track_of(spec), None), make_codec(spec, signal_rate(spec)).eval()
     for quantizer in codec.quantizers:
         quantizer.bypass = True
@@ -178,7 +178,7 @@ def test_a_validation_is_scored_by_the_loss_of_vectors() -> None:
     training = {"steps": 20, "validate_every": 4, "batch_size": 2, "warmup": 0.5}
     spec = spec_of("nsvq:codebook_bits=3", "none", "toy", training=training)
     reported: list[float] = []
-    score = evaluate(spec, Aim("validation"), lambda value: bool(reported.append(value)))
+    score = score_trial(spec, Aim("validation"), lambda value: bool(reported.append(value)))
     assert len(reported) == 3 and score < 0  # after 12, 16 and 20 steps, not after 4 and 8
     assert score == pytest.approx(reported[-1], rel=1e-6)
 
@@ -186,7 +186,9 @@ def test_a_validation_is_scored_by_the_loss_of_vectors() -> None:
 def test_a_validation_of_patterns_is_scored_by_vstoi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objectives, "HELD_OUT", 4)
     training = {"steps": 1, "batch_size": 1, "crop_seconds": 0.02, "warmup": 0.0, "cooldown": 0.0}
-    score = evaluate(spec_of("kmeans_vq:codebook_bits=2", "aec", training=training), Aim("validation"), lambda _: False)
+    score = score_trial(
+        spec_of("kmeans_vq:codebook_bits=2", "aec", training=training), Aim("validation"), lambda _: False
+    )
     assert 0 < score < 1
 
 
@@ -200,9 +202,9 @@ def test_a_stage_is_the_same_after_one_that_another_trial_trained(
     monkeypatch.setattr(objectives, "HELD_OUT", 4)
     spec = spec_of("kmeans_vq", "aec", training={"stages": stages, "batch_size": 1, "crop_seconds": 0.02})
     each = [overlay(spec, {"quantizer.codebook_bits": bits}) for bits in (2.0, 3.0)]
-    evaluate(each[0], Aim("validation", stages=tmp_path), lambda _: False)
-    shared = evaluate(each[1], Aim("validation", stages=tmp_path), lambda _: False)
-    assert shared == evaluate(each[1], Aim("validation"), lambda _: False)
+    score_trial(each[0], Aim("validation", stages=tmp_path), lambda _: False)
+    shared = score_trial(each[1], Aim("validation", stages=tmp_path), lambda _: False)
+    assert shared == score_trial(each[1], Aim("validation"), lambda _: False)
 
 
 def test_trials_go_on_from_the_stages_they_have_in_common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,13 +216,13 @@ def test_trials_go_on_from_the_stages_they_have_in_common(tmp_path: Path, monkey
     training = {"stages": ["gradient:steps=1,quantized=false", "fit"], "batch_size": 1, "crop_seconds": 0.02}
     spec = spec_of("kmeans_vq", "aec", training=training)
     each = [overlay(spec, {"quantizer.codebook_bits": bits}) for bits in (2.0, 3.0)]
-    shared = [evaluate(one, Aim("validation", stages=tmp_path), lambda _: False) for one in each]
+    shared = [score_trial(one, Aim("validation", stages=tmp_path), lambda _: False) for one in each]
     assert len(trained) == 1
-    alone = evaluate(each[1], Aim("validation"), lambda _: False)
+    alone = score_trial(each[1], Aim("validation"), lambda _: False)
     assert len(trained) == 2
     assert alone == shared[1] != shared[0]
     slower = overlay(each[1], {RATE: 0.001})
-    assert evaluate(slower, Aim("validation", stages=tmp_path), lambda _: False) != alone
+    assert score_trial(slower, Aim("validation", stages=tmp_path), lambda _: False) != alone
     assert len(trained) == 3, "its first stage is another one"
 
 
