@@ -1,18 +1,29 @@
-"""benchmark ls: what there is, with its papers, rates, licences and costs; a topic loads no more than it lists."""
+"""benchmark ls: what there is, with its papers, rates, licences and costs.
+
+To list plug-ins is to load them all, which takes seconds: what was listed is kept until a file or a package changes.
+"""
 
 import argparse
 import contextlib
+import hashlib
 import inspect
-from typing import TYPE_CHECKING, Any
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...leaderboards.errors import nearest
+from ...datamodules.parts.memory import cache_folder
+from ...leaderboards.errors import RecordError, nearest
 from ..errors import UserError
-from ..specs.registry import Kind, found, origin, presets
+from ..specs.registry import BASES, PACKAGE, Kind, all_loaded, found, origin, presets
 from .command import Command, Options, add_plugin_option, add_plugins, console_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+SLOW = ("quantizers", "codecs", "data")
 TOPICS = ("quantizers", "codecs", "data", "metrics", "recipes")
 RATED_CHANNELS = 32
 RATES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 30, 40, 60, 80, 100)
@@ -39,13 +50,25 @@ def _ls(arguments: argparse.Namespace, _: Options) -> int:
         raise UserError("--complexity is for benchmark ls codecs")
     add_plugins(arguments)
     console = console_of()
-    for table in [complexities()] if arguments.complexity else tables(what):
-        console.print(table)
+    if arguments.complexity:
+        console.print(complexities())
+        return 0
+    for listing in listings(what, kept=not arguments.plugin):
+        console.print(_filled(listing))
     return 0
 
 
-def tables(what: str | None = None) -> "list[Table]":
-    """The tables of one topic, or of all."""
+class Listing(NamedTuple):
+    """A table, as text."""
+
+    title: str
+    columns: list[str]
+    lines: list[list[str]]
+    caption: str | None = None
+
+
+def listings(what: str | None = None, kept: bool = False) -> list[Listing]:
+    """Those of one topic, or of all; `kept`: as they were made before, where that serves."""
     makers = {
         "quantizers": [_quantizers],
         "codecs": [_codecs, _classical],
@@ -53,7 +76,32 @@ def tables(what: str | None = None) -> "list[Table]":
         "metrics": [_metrics],
         "recipes": [_recipes],
     }
-    return [make() for topic in TOPICS if what in (None, topic) for make in makers[topic]]
+    chosen = {topic: makers[topic] for topic in TOPICS if what in (None, topic)}
+    return [
+        listing
+        for topic, made in chosen.items()
+        for listing in (_kept(topic, made) if kept and topic in SLOW else [make() for make in made])
+    ]
+
+
+def _kept(topic: str, makers: Sequence[Callable[[], Listing]]) -> list[Listing]:
+    """The listings of an earlier call, while no file of the package and no installed plug-in has changed since."""
+    root, state = Path(__file__).parents[2], hashlib.sha256(sys.version.encode())
+    for path in sorted(root.rglob("*.py")):
+        state.update(f"{path}{path.stat().st_mtime_ns}{path.stat().st_size}".encode())
+    for point in (point for kind in BASES for point in entry_points(group=f"{PACKAGE}.{kind}")):
+        state.update(f"{point.group}{point.name}{point.value}{point.dist and point.dist.version}".encode())
+    path = cache_folder() / f"ls-{topic}-{state.hexdigest()[:16]}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return [Listing(*listing) for listing in json.loads(path.read_text(encoding="utf-8"))]
+    made = [make() for make in makers]
+    if all_loaded():
+        from ...leaderboards.records import write_whole
+
+        with contextlib.suppress(OSError, RecordError):  # it is made anew the next time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(made))
+    return made
 
 
 def complexities() -> "Table":
@@ -68,69 +116,77 @@ def complexities() -> "Table":
     for name in sorted([*found("classical"), *presets("classical")]):
         lines.append((name, "0", "", "", f"{1000 * classical_latency(name):.1f}", ""))
     caption = "encoder and decoder, without quantizer; sound at 16 kHz, 1,000 vectors or 1,000 pixels a second"
-    table = _filled("codecs", ("name", "parameters", "MMAC/s", "positions/s", "latency ms", "causal"), lines, caption)
+    listing = _listing(
+        "codecs", ("name", "parameters", "MMAC/s", "positions/s", "latency ms", "causal"), lines, caption
+    )
+    table = _filled(listing)
     for column in table.columns[1:5]:
         column.justify = "right"
     return table
 
 
-def _quantizers() -> "Table":
+def _quantizers() -> Listing:
     lines = [
         (name, _about(cls), _rates(cls), *_source("quantizers", name, cls)) for name, cls in found("quantizers").items()
     ]
     rated = f"bit: per position of {RATED_CHANNELS} channels, as --bitrate can ask for"
     caption = "\n".join([rated, *_presets("quantizers")])
-    return _filled("quantizers", ("name", "what", "bit", "paper", "from"), lines, caption)
+    return _listing("quantizers", ("name", "what", "bit", "paper", "from"), lines, caption)
 
 
-def _codecs() -> "Table":
+def _codecs() -> Listing:
     lines = [(name, _about(cls), *_source("codecs", name, cls)) for name, cls in found("codecs").items()]
-    return _filled("codecs", ("name", "what", "paper", "from"), lines, *_presets("codecs"))
+    return _listing("codecs", ("name", "what", "paper", "from"), lines, *_presets("codecs"))
 
 
-def _classical() -> "Table":
+def _classical() -> Listing:
     """Codecs with nothing to train, which take no quantizer."""
     lines = [
         (name, _about(cls), _offered(cls), *_source("classical", name, cls)) for name, cls in found("classical").items()
     ]
     columns = ("name", "what", "kbit/s", "paper", "from")
-    return _filled("codecs with nothing to train", columns, lines, *_presets("classical"))
+    return _listing("codecs with nothing to train", columns, lines, *_presets("classical"))
 
 
-def _corpora() -> "Table":
+def _corpora() -> Listing:
     lines = [
         (name, getattr(cls, "title", _about(cls)), getattr(cls, "kind", ""), _hours(cls), getattr(cls, "licence", ""),
          origin("datamodules", name)) for name, cls in found("datamodules").items()
     ]  # fmt: skip
     caption = "how to cite one, and its options: benchmark run --data NAME --help"
-    table = _filled("data", ("name", "what", "kind", "hours", "licence", "from"), lines, caption)
-    table.columns[3].justify = "right"
-    return table
+    return _listing("data", ("name", "what", "kind", "hours", "licence", "from"), lines, caption)
 
 
-def _metrics() -> "Table":
+def _metrics() -> Listing:
     from ..metrics.base import declared
 
     lines = [(m.name, m.title, m.unit, "higher" if m.higher_is_better else "lower") for m in declared().values()]
-    return _filled("metrics", ("name", "metric", "unit", "better"), lines)
+    return _listing("metrics", ("name", "metric", "unit", "better"), lines)
 
 
-def _recipes() -> "Table":
+def _recipes() -> Listing:
     from ..specs.recipes import recipes
 
     lines = [(name, _first_line(path.read_text(encoding="utf-8"))) for name, path in recipes().items()]
-    return _filled("recipes", ("name", "what"), lines)
+    return _listing("recipes", ("name", "what"), lines)
 
 
-def _filled(title: str, columns: tuple[str, ...], lines: list[tuple[str, ...]], caption: str | None = None) -> "Table":
+def _listing(title: str, columns: Any, lines: list[tuple[str, ...]], caption: str | None = None) -> Listing:
+    return Listing(title, list(columns), [list(line) for line in lines], caption)
+
+
+def _filled(listing: Listing) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    style: dict[str, Any] = {"title_justify": "left", "box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
+    table = Table(*listing.columns, title=listing.title, **style)
     table.columns[0].no_wrap = True
-    for line in lines:
+    for column in table.columns:
+        column.justify = "right" if column.header == "hours" else "left"
+    for line in listing.lines:
         table.add_row(*map(escape, line))
-    table.caption, table.caption_justify = caption, "left"
+    table.caption, table.caption_justify = listing.caption, "left"
     return table
 
 

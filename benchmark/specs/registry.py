@@ -46,12 +46,18 @@ class _Scan(NamedTuple):
     broken: dict[str, str]  # name -> why it cannot be loaded
 
 
+_left_out: list[str] = []  # names
 _handed_in: dict[Kind, dict[str, tuple[type, str]]] = {kind: {} for kind in BASES}  # name -> class, origin
 
 
 def found(kind: Kind) -> dict[str, type]:
     """Every plug-in of a kind: registered name -> class. A file that cannot be loaded costs one line on stderr."""
     return _scan(kind).classes | {name: cls for name, (cls, _) in _handed_in[kind].items()}
+
+
+def all_loaded() -> bool:
+    """Whether none of the plug-ins looked for so far has been left out, as one that cannot be loaded."""
+    return not _left_out
 
 
 def origin(kind: Kind, name: str) -> str:
@@ -222,6 +228,7 @@ def _hand_in(kind: Kind, name: str, cls: type, where: str) -> None:
 
 def _note_broken(scan: _Scan, kind: Kind, name: str, reason: str) -> None:
     scan.broken[name] = " ".join(reason.split())
+    _left_out.append(name)
     _say(f"the {NOUNS[kind]} {name!r} is left out, it cannot be loaded: {scan.broken[name]}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from codecbench.benchmark.cli.ls import tables
+from codecbench.benchmark.cli.ls import _filled, listings
 from codecbench.benchmark.cli.run import options_help
 from codecbench.benchmark.specs.registry import found
 from codecbench.datamodules.base import SPLITS, Recordings, active_level
@@ -324,7 +324,7 @@ def test_every_corpus_says_what_it_is(name: str) -> None:
 def test_the_table_of_corpora_fits_into_100_columns() -> None:
     console = Console(width=100, record=True, file=None, quiet=False)
     with console.capture() as capture:
-        console.print(*tables("data"))
+        console.print(*map(_filled, listings("data")))
     lines = {line.split()[0]: line for line in capture.get().splitlines() if line[:1].isalpha()}
     assert "CC BY 4.0" in lines["vctk"] and " 44 " in lines["vctk"] and "LDC User Agreement" in lines["timit"]
     assert "image" in lines["cifar10"] and "built in" in lines["toy"]

@@ -1,7 +1,9 @@
 """What commands share: dotted options, and that nothing slow is loaded for help."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from codecbench.benchmark.cli.command import SPEC_GROUPS as GROUPS
@@ -42,3 +44,20 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
     code += f"print([name for name in {SLOW} if name in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_what_was_listed_is_kept_until_a_file_changes(tmp_path: Path) -> None:
+    load = "import sys; from codecbench.benchmark.cli.main import main; "
+    code = load + "main(['ls', 'codecs']); print('torch' in sys.modules)"
+    environment = os.environ | {"CODECBENCH_CACHE": str(tmp_path), "COLUMNS": "100"}
+
+    def listed() -> list[str]:
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return run.stdout.splitlines()
+
+    *first, loaded = listed()
+    *second, loaded_again = listed()
+    assert first == second and "frae" in "\n".join(first) and (loaded, loaded_again) == ("True", "False")
+    (kept,) = tmp_path.iterdir()
+    kept.write_text("{")
+    assert listed() == [*first, "True"]
