@@ -126,7 +126,8 @@ def odd_lengths_keep_their_shape(subject: Subject) -> None:
             demand(got.shape == signal.shape, f"{name} turns a signal of {tuple(signal.shape)} into {tuple(got.shape)}")
         demand(
             codes.shape[2] == codec.positions(shape),
-            f"{length} samples give {codes.shape[2]} positions, positions() says {codec.positions(shape)}",
+            f"{length} samples give {codes.shape[2]} positions, stride and positions_per_stride say "
+            f"{codec.positions(shape)}; correct them or forward()",
         )
 
 
@@ -138,7 +139,7 @@ def one_item_equals_a_batch(subject: Subject) -> None:
         whole, parts = codec(signal), [codec(item) for item in signal.split(1)]
     demand(
         close(whole.signal, torch.cat([part.signal for part in parts])),
-        "an item alone is decoded otherwise than in a batch; use no statistic of the batch",
+        "an item alone is decoded otherwise than in a batch; use no statistic of the batch in forward()",
     )
     for quantizer, together, *alone in zip(
         codec.quantizers, whole.quantized, *(p.quantized for p in parts), strict=True
@@ -148,7 +149,7 @@ def one_item_equals_a_batch(subject: Subject) -> None:
         lossless = quantizer.nominal_bits >= 32 * quantizer.channels  # its codes follow the last bit of a float
         demand(
             close(together.latents, latents) and (lossless or same(together.codes, codes)),
-            "an item alone gets other codes than in a batch; use no statistic of the batch",
+            "an item alone gets other codes than in a batch; use no statistic of the batch in forward()",
         )
 
 

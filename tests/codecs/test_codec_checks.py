@@ -148,7 +148,7 @@ class DropsAResult(Sound):
 UNSOUND = [
     ("decode_of_encode_is_forward", DecodesLouder, "differs from the forward"),
     ("odd_lengths_keep_their_shape", LosesTheLastSample, "decode turns a signal"),
-    ("odd_lengths_keep_their_shape", MistakesItsStride, r"positions\(\) says"),
+    ("odd_lengths_keep_their_shape", MistakesItsStride, r"correct them or forward\(\)"),
     ("one_item_equals_a_batch", NormalisesTheBatch, "otherwise than in a batch"),
     ("no_output_depends_on_a_later_input", LooksAhead, "change with inputs after sample"),
     ("no_output_depends_on_a_later_input", IgnoresItsInput, "does not depend on the input"),
