@@ -11,7 +11,7 @@ Not in the paper: layer widths (here 32-24-16, H2: 32-16, mirrored in the decode
 
 import itertools
 from collections.abc import Mapping
-from typing import final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,7 @@ class FRAE(Codec):
     domain = "stimulation"
     causal = True
     default_bitrate = 5.0
+    training_options: ClassVar[dict[str, Any]] = {"losses": {"band_selection": 0.1}}  # alpha of eq. 1
     presets = _family()
 
     def __init__(

@@ -1,6 +1,7 @@
 """Training losses, each with its paper's equation numbers.
 
 LOSSES names those of waveforms: each makes, for a sample rate in Hz, a module of the clean and the decoded "B N".
+The loss of stimulation patterns is one; its weight in PATTERN_LOSSES is alpha, the share of the bands not selected.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from torch import nn
 from .psychoacoustic import LogNoiseToMask, NoiseModulation, PriorityWeighting
 from .spectral import CompressedSTFTLoss, MelLoss, MultiResolutionSTFT, RelativeTimeLoss, TimeLoss
 
+PATTERN_LOSSES = ("band_selection",)
 LOSSES: dict[str, Callable[[int], nn.Module]] = {
     "time": lambda sample_rate: TimeLoss(),
     "relative_time": lambda sample_rate: RelativeTimeLoss(),
@@ -24,10 +26,13 @@ LOSSES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def check_losses(losses: Mapping[str, float]) -> None:
-    """ValueError where a loss is unknown, none is left, or a weight is not a positive number."""
-    unknown = [name for name in losses if name not in LOSSES]
+def check_losses(losses: Mapping[str, float], domain: str) -> None:
+    """ValueError where a codec's domain has no such loss, none is left, or a weight is out of range."""
+    known = PATTERN_LOSSES if domain == "stimulation" else tuple(LOSSES)
+    unknown = [name for name in losses if name not in known]
     if unknown:
-        raise ValueError(f"no loss is called {unknown[0]!r}; there are: {', '.join(LOSSES)}")
-    if not losses or not all(0 < weight < float("inf") for weight in losses.values()):
+        raise ValueError(f"no loss is called {unknown[0]!r}; there are: {', '.join(known)}")
+    if domain == "stimulation" and not all(0 <= weight <= 1 for weight in losses.values()):
+        raise ValueError(f"losses={losses}: band_selection is a share, between 0 and 1")
+    if domain != "stimulation" and not (losses and all(0 < weight < float("inf") for weight in losses.values())):
         raise ValueError(f"losses={losses} must name at least one loss, with a positive weight each")

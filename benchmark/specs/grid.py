@@ -143,7 +143,7 @@ def _training(codec: Plugin[Codec], given: Mapping[str, Any]) -> Training:
     training: Training = _typed("training", Training, {**codec.declared("training_options", {}), **given})
     if training.losses is not None:
         with told_by("training"):
-            check_losses(training.losses)
+            check_losses(training.losses, codec.declared("domain"))
     return training
 
 

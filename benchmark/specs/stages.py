@@ -13,14 +13,13 @@ quantizer takes part. A gradient stage is a training by training/module.py; `vst
 intelligibility of what is decoded, see training/ascent.py.
 """
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from inspect import formatannotation
 from types import NoneType
 from typing import Any, ClassVar, get_args
-
-import yaml
 
 from ...leaderboards.errors import nearest
 from ..errors import UserError
@@ -133,6 +132,7 @@ class VSTOI:
 
 Stage = Gradient | Fit | VSTOI | SPSA
 STAGES: dict[str, type[Stage]] = {kind.kind: kind for kind in (Gradient, Fit, VSTOI, SPSA)}
+WORDS = {"null": None, "none": None, "true": True, "false": False}
 Entry = Stage | str | Mapping[str, Any]  # a stage, "spsa:steps=500", or {"spsa": {"steps": 500}}
 
 
@@ -187,12 +187,15 @@ def _options_in(text: str) -> dict[str, dict[str, Any]]:
     pairs = [part.partition("=") for part in rest.split(",") if rest]
     if not all(name.strip() and equals for name, equals, _ in pairs):
         raise UserError(f"{text!r} cannot be read; write kind:option=value,option=value")
-    options = {name.strip(): yaml.safe_load(value) for name, _, value in pairs}
+    options = {name.strip(): value.strip() for name, _, value in pairs}
     return {kind.strip(): options for kind in kinds.split(",")}
 
 
 def _fitting(kind: str, name: str, wanted: Any, value: Any) -> Any:
-    """A value as its option has it: 3 is 3.0 where that is a float."""
+    """A value as its option has it: 3 is 3.0 where that is a float, and so is "1e-3", which YAML takes for text."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = WORDS[value.lower()] if value.lower() in WORDS else float(value)
     kinds = get_args(wanted) or (wanted,)
     if type(value) in kinds and type(value) in (bool, NoneType):
         return value

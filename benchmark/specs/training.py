@@ -17,8 +17,7 @@ class Training:
     learning_rate: float = 1e-2
     optimizer: Literal["adam", "adamw"] = "adam"
     warmup: float = 0.2  # share of the steps without quantizer
-    band_selection_weight: float = 0.1  # alpha of the loss of patterns
-    losses: dict[str, float] | None = None  # of waveforms, name: weight; None: the codec's own
+    losses: dict[str, float] | None = None  # name: weight, see benchmark/losses; None: the codec's own
     adversarial_weight: float = 0.0  # of (34); 0: no discriminators
     feature_weight: float = 10.0  # of (35)
     adversarial_from: float = 0.5  # share of the steps after which the discriminators enter
@@ -48,7 +47,7 @@ class Training:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("warmup", "rise", "cooldown", "band_selection_weight", "adversarial_from"):
+        for name in ("warmup", "rise", "cooldown", "adversarial_from"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
         for name in ("adversarial_weight", "feature_weight", "workers"):

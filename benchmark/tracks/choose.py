@@ -10,6 +10,7 @@ from .image import ImageTrack, columns_per_second
 from .vector import VECTORS_PER_SECOND, VectorTrack
 from .waveform import WaveformFrontEnd, WaveformTrack
 
+ALPHA = 0.1  # weight of band_selection where neither codec nor user names one
 DOMAINS = {  # and the kinds of data they are trained on
     "stimulation": ("speech",),
     "waveform": ("speech", "music"),
@@ -70,7 +71,8 @@ def track_of(spec: Spec, watched: Watched | None = None) -> Track:
     corpus, domain = corpus_of(spec), domain_of(spec)
     if isinstance(corpus, Recordings):
         if domain == "stimulation":
-            return CochlearTrack(corpus, spec.ace, spec.training.band_selection_weight, watched)
+            alpha = (spec.training.losses or {}).get("band_selection", ALPHA)
+            return CochlearTrack(corpus, spec.ace, alpha, watched)
         if spec.trained and not spec.training.losses:
             names = ", ".join(LOSSES)
             raise UserError(f"the codec names no training loss; add --training.losses.NAME WEIGHT: {names}")

@@ -41,7 +41,7 @@ from .space import Space, overlay, probes
 
 PATTERN_TRAINING = (  # options of a training that decide on a pattern's score
     "learning_rate",
-    "band_selection_weight",
+    "losses",
     "optimizer",
     "gradient_clip",
     "schedule",
@@ -49,7 +49,6 @@ PATTERN_TRAINING = (  # options of a training that decide on a pattern's score
     "cooldown",
     "precision",
 )
-LOSS_OPTIONS = ("losses", "band_selection_weight")  # they change what a validation loss measures
 
 
 def check_aim(aim: Aim, spec: Spec, space: Space) -> None:
@@ -73,7 +72,7 @@ def check_aim(aim: Aim, spec: Spec, space: Space) -> None:
                 raise UserError(f"--space: {path} changes nothing in a pattern's score; write --objective validation")
         return
     for path in space:
-        if domain != "stimulation" and path.startswith(tuple(f"training.{option}" for option in LOSS_OPTIONS)):
+        if domain != "stimulation" and path.startswith("training.losses"):
             raise UserError(f"--space: {path} changes the loss that trials are compared by; leave it out")
 
 

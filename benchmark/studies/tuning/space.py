@@ -31,7 +31,7 @@ KEYS = ("type", "low", "high", "log", "choices")
 LEARNING_RATE = {"type": "log", "low": 3e-4, "high": 5e-2}
 WIDTH = {"type": "int", "low": 8, "high": 96, "log": True}
 FRAE_WIDTHS = 3  # hidden layers where the codec is not told its widths
-FRAE = {"training.band_selection_weight": {"type": "log", "low": 0.01, "high": 1.0}}
+FRAE = {"training.losses.band_selection": {"type": "log", "low": 0.01, "high": 1.0}}
 SPSA_SPACE = {
     "spsa.stability": {"type": "log", "low": 100.0, "high": 1e6},
     "spsa.c": {"type": "log", "low": 1e-3, "high": 0.1},

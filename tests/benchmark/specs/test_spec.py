@@ -410,3 +410,12 @@ def test_a_recipe_gives_way_to_what_was_asked_for(sized):
         None,
     ]
     assert {spec.bitrate for spec in make_specs("nsvq,fem", data="tiny", bitrate=5)} == {5}
+
+
+def test_the_loss_of_patterns_has_its_weight_among_the_losses():
+    assert spec(codec="frae").training.losses == {"band_selection": 0.1}
+    assert spec(codec="frae", training={"losses.band_selection": 0.3}).training.losses == {"band_selection": 0.3}
+    assert line_of(codec="frae", training={"losses.time": 1.0}) == (
+        "training: no loss is called 'time'; there are: band_selection"
+    )
+    assert "between 0 and 1" in line_of(codec="frae", training={"losses": {"band_selection": 2.0}})

@@ -39,7 +39,7 @@ def test_frae_is_searched_as_published() -> None:
     spec = staged_as_published(spec_of(codec="frae-l3-h2-r2"))
     space = make_space(default_space(spec), spec)
     assert list(space) == [
-        *("codec.widths.0", "codec.widths.1", "training.band_selection_weight", RATE),
+        *("codec.widths.0", "codec.widths.1", "training.losses.band_selection", RATE),
         *("spsa.stability", "spsa.c"),
     ]
     kinds = [stage.kind for stage in (spec.training.stages or [])]
@@ -130,7 +130,7 @@ def test_a_space_that_cannot_help_is_refused(content: dict[str, Any], aim: Aim, 
 
 def test_trials_are_not_compared_by_different_losses() -> None:
     spec = spec_of("nsvq", "none", "toy")
-    space = make_space({"training.band_selection_weight": {"low": 0, "high": 1}}, spec)
+    space = make_space({"training.losses.band_selection": {"low": 0, "high": 1}}, spec)
     with pytest.raises(UserError, match="changes the loss that trials are compared by"):
         check_aim(Aim("validation"), spec, space)
     with pytest.raises(UserError, match="codes no stimulation patterns"):
