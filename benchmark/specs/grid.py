@@ -233,7 +233,8 @@ def _typed(part: str, cls: type, given: Mapping[str, Any]) -> Any:
 def _as_given(value: Any) -> Mapping[str, Any]:
     """Options as plain values, of whatever form they were handed over in."""
     if isinstance(value, Training):
-        return {option: given for option, given in value.as_dict().items() if given is not None}  # None: the codec's own
+        given = value.as_dict()
+        return {option: given[option] for option in given if given[option] is not None}  # None: the codec's own
     given = dict(value or {}) if value is None or isinstance(value, Mapping) else asdict(value)
     if isinstance(given.get("stages"), list | tuple):
         given["stages"] = [plain(stage) for stage in given["stages"]]
