@@ -10,7 +10,10 @@ from codecbench.quantizers.checks import contract as quantizer_checks
 from codecbench.quantizers.checks.coding import coder_checks
 from codecbench.quantizers.checks.running import Result, demand, run_named
 from codecbench.quantizers.coding.entropy import decode_codes, encode_codes, information
+from codecbench.quantizers.fem import FEM
+from codecbench.quantizers.hpm import HPM
 from codecbench.quantizers.identity import Identity
+from miniatures import remembered
 
 QUANTIZERS, FRAE = found("quantizers"), found("codecs")["frae"]
 CHANNELS = 5
@@ -22,6 +25,12 @@ def _one_thread():
     torch.set_num_threads(1)  # tiny models; two threads beside another process are a hundred times slower
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _densities_start_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in (FEM, HPM):
+        monkeypatch.setattr(method, "fit_density", remembered(method.fit_density))
 
 
 def failures(results: list[Result]) -> dict[str, str]:
@@ -44,7 +53,7 @@ def test_every_quantizer_survives_its_own_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
-@pytest.mark.parametrize("feedback", [4, 0])
+@pytest.mark.parametrize("feedback", [4, pytest.param(0, marks=pytest.mark.slow)])
 def test_the_autoencoder_passes_around_every_quantizer(feedback: int, quantizer: str) -> None:
     make = partial(FRAE, feedback=feedback)  # other codecs: test_crossing.py, and a file of each
     results = codec_checks.run_checks(make, lambda channels, share: QUANTIZERS[quantizer](channels))

@@ -99,6 +99,7 @@ def test_a_waveform_run_leaves_scores_bitstreams_and_things_to_hear(speech: Path
     assert not any("vocoded" in note for note in record.notes)
 
 
+@pytest.mark.slow
 def test_a_learned_rate_is_met_on_waveforms_too(speech: Path, tmp_path: Path) -> None:
     record = once(speech, tmp_path, FEM, steps=60, validate_every=60, learning_rate=3e-3)
     (trial,) = record.training["rate_search"][-1:]
@@ -154,6 +155,7 @@ def test_discriminators_enter_after_a_warm_up_and_change_the_codec(speech: Path,
     assert curves[0] == curves[1] and curves[0][0] == curves[2][0] and curves[0][-1] != curves[2][-1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_adversarial_run_ends_with_the_same_numbers(
     speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +185,7 @@ def test_identity_trains_the_bare_codec(speech: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.85 * losses[0] and record.scores["snr"].mean > 0.5
 
 
+@pytest.mark.slow
 def test_loader_processes_change_no_number(speech: Path, tmp_path: Path) -> None:
     alone, helped = (once(speech, tmp_path / str(workers), workers=workers) for workers in (0, 1))
     assert alone.training["curve"] == helped.training["curve"] and alone.scores == helped.scores

@@ -309,6 +309,7 @@ def test_losses_at_once_equal_those_one_by_one(speech: Tensor) -> None:
         spsa_speed.difference(codec, variants, pattern, speech, limit=-1.0)
 
 
+@pytest.mark.slow
 def test_a_codec_with_its_quantizer_gains_intelligibility(speech: Tensor) -> None:
     speech = speech[:1].float()
     pattern = ace(speech)
