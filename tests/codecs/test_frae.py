@@ -152,6 +152,7 @@ torch.save(decode_file(codec, folder / "item.cbs")[1], folder / f"decoded{sys.ar
 """
 
 
+@pytest.mark.slow
 def test_a_decoder_in_another_process_reproduces_the_encoders_feedback(tmp_path: Path) -> None:
     from codecbench.codecs.files.files import encode_file
 

@@ -154,6 +154,7 @@ def overfit(codec: NAC, samples: int, steps: int) -> float:
     return float(10 * torch.log10(signal.square().sum() / error.square().sum()))
 
 
+@pytest.mark.slow
 def test_a_narrow_module_learns_one_utterance() -> None:
     torch.manual_seed(0)
     assert overfit(NAC(identity, channels=16, bottleneck=8), 8_000, 60) > 8

@@ -201,6 +201,7 @@ def test_its_losses_are_relative_and_see_the_phase() -> None:
     assert float(relative(torch.tensor([[1.0, -3.0]]), torch.tensor([[0.5, -3.0]]))) == pytest.approx(0.5 / 4)
 
 
+@pytest.mark.slow
 def test_a_narrow_codec_learns_one_utterance() -> None:
     demo = Demo()
     clean = torch.from_numpy(demo.load(demo.items("test")[0]))[None, 16_000:22_000]

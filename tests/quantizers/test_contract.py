@@ -9,7 +9,10 @@ from codecbench.codecs import checks as codec_checks
 from codecbench.quantizers.checks import contract as quantizer_checks
 from codecbench.quantizers.checks.running import Result, demand, run_named
 from codecbench.quantizers.coding.entropy import encode_codes
+from codecbench.quantizers.fem import FEM
+from codecbench.quantizers.hpm import HPM
 from codecbench.quantizers.identity import Identity
+from miniatures import remembered
 
 QUANTIZERS, FRAE = found("quantizers"), found("codecs")["frae"]
 CHANNELS = 5
@@ -21,6 +24,12 @@ def _one_thread():
     torch.set_num_threads(1)  # tiny models; two threads beside another process are a hundred times slower
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _densities_start_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in (FEM, HPM):
+        monkeypatch.setattr(method, "fit_density", remembered(method.fit_density))
 
 
 def failures(results: list[Result]) -> dict[str, str]:
@@ -38,7 +47,7 @@ def test_every_quantizer_passes(name: str, check: str) -> None:
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
-@pytest.mark.parametrize("feedback", [4, 0])
+@pytest.mark.parametrize("feedback", [4, pytest.param(0, marks=pytest.mark.slow)])
 def test_the_autoencoder_passes_around_every_quantizer(feedback: int, quantizer: str) -> None:
     make = partial(FRAE, feedback=feedback)  # other codecs: test_crossing.py, and a file of each
     results = codec_checks.run_checks(make, lambda channels, share: QUANTIZERS[quantizer](channels))

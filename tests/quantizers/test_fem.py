@@ -165,7 +165,16 @@ def test_unknown_rounding_and_rates_beyond_the_tables_are_refused() -> None:
 # -- the rate ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"surrogate_rounding": "straight_through"}, {"per_channel": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        *(
+            pytest.param(o, marks=pytest.mark.slow)
+            for o in ({"surrogate_rounding": "straight_through"}, {"per_channel": True})
+        ),
+    ],
+)
 def test_files_take_the_target_within_5_percent_and_what_the_forward_says(options: dict[str, object]) -> None:
     torch.manual_seed(0)
     spent, said = measured_bits(train(FEM(CHANNELS, target_bits=12.0, **options), 300))

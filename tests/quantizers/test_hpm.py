@@ -145,7 +145,7 @@ def plain_convolution(layer: RowConvolution, rows: list[list[int]], length: int)
     return out
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
 def test_the_start_leaves_side_symbols_that_can_still_learn(seed: int) -> None:
     torch.manual_seed(seed)
     quantizer = HPM(32).train()
@@ -221,6 +221,7 @@ def child(folder: Path, threads: int, batch: int, *others: Path, **environment: 
     return folder / f"{threads}-{batch}.safetensors"
 
 
+@pytest.mark.slow
 def test_processes_with_other_threads_batches_and_instructions_make_the_same_tables_and_files(tmp_path: Path) -> None:
     torch.manual_seed(0)
     codes = {}

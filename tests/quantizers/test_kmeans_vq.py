@@ -57,9 +57,7 @@ def test_nsvq_reaches_the_lloyd_max_error_too(bits: int) -> None:
     assert error_of(quantizer, latents) == pytest.approx(LLOYD_MAX[bits], rel=0.01)
 
 
-@pytest.mark.parametrize(
-    "channels", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("channels", [pytest.param(channels, marks=pytest.mark.slow) for channels in (2, 3, 4)])
 def test_nsvq_and_kmeans_agree_on_normal_vectors(channels: int) -> None:
     torch.manual_seed(0)
     latents = torch.randn(1, channels, 50_000)
@@ -155,6 +153,7 @@ def test_the_gradient_passes_to_the_latents_and_commitment_pulls_them(commitment
     torch.testing.assert_close(latents.grad.flatten(), 1.0 + commitment * torch.tensor([3.0, 4.0]))
 
 
+@pytest.mark.slow
 def test_without_commitment_the_contract_holds_too() -> None:
     assert not [result for result in run_checks(lambda: KMeansVQ(5, commitment=0.0)) if not result.passed]
 

@@ -128,7 +128,7 @@ def codebooks(quantizer: Residual) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("dropout", [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_every_check_of_the_contract_holds(stage: Nested, dropout: float) -> None:
     def make() -> Residual:
         return Residual(5, stage, stages=2, dropout=dropout)

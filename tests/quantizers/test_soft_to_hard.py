@@ -168,7 +168,7 @@ def test_fit_without_a_target_spreads_the_kernels_over_the_data() -> None:
 # -- rate -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("channels", "bits"), [(16, 7.5), (5, 6.0)])
+@pytest.mark.parametrize(("channels", "bits"), [pytest.param(16, 7.5, marks=pytest.mark.slow), (5, 6.0)])
 def test_training_ends_at_the_target_in_real_bytes(channels: int, bits: float) -> None:
     torch.manual_seed(0)
     deviation = torch.randn(channels).exp()

@@ -67,6 +67,7 @@ def test_without_normalisation_the_nsvq_error_has_the_true_norm_in_the_mean_squa
     assert norms[False].var().item() == pytest.approx(2 / 3, rel=0.03)  # chi-squared of 3 degrees, divided by 3
 
 
+@pytest.mark.slow
 def test_nsvq_without_normalisation_keeps_the_contract() -> None:
     assert not [result for result in run_checks(lambda: NSVQ(5, normalise_noise=False)) if not result.passed]
 
@@ -226,9 +227,8 @@ def trained_on(points: Tensor, method: type, steps: int = 2000, **options: objec
     return error, 256 - len(quantized.codes.unique())
 
 
-@pytest.mark.parametrize(
-    "name", ["moons", *(pytest.param(name, marks=pytest.mark.slow) for name in ("swiss", "circles"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOYS)
 def test_nsvq_reaches_the_known_error_on_the_toy_sets_and_leaves_no_codeword_dead(name: str) -> None:
     points = torch.from_numpy(TOYS[name](100_000)).float()
     error, dead = trained_on(points, NSVQ)
@@ -236,6 +236,7 @@ def test_nsvq_reaches_the_known_error_on_the_toy_sets_and_leaves_no_codeword_dea
     assert dead == 0
 
 
+@pytest.mark.slow
 def test_straight_through_without_replacement_is_worse_on_a_curve() -> None:
     points = torch.from_numpy(TOYS["moons"](100_000)).float()
     error, dead = trained_on(points, StraightThroughVQ, replacement=0.0)
@@ -243,6 +244,7 @@ def test_straight_through_without_replacement_is_worse_on_a_curve() -> None:
     assert dead >= 0.3 * 256
 
 
+@pytest.mark.slow
 def test_smoothed_counts_bring_idle_ema_codewords_back_and_the_papers_do_not() -> None:
     points = torch.from_numpy(TOYS["moons"](100_000)).float()
     error, dead = trained_on(points, EMAVQ, replacement=0.0, smoothing=1e-5)

@@ -52,6 +52,22 @@ def run(speech: Path, runs: Path, *options: str) -> int:
     return main(["run", "--data", "folder", "--data.root", str(speech), "--output-dir", str(runs), *SHORT, *options])
 
 
+@pytest.fixture(scope="module")
+def finished(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished run, to be copied."""
+    root = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CODECBENCH_CACHE", str(root / "cache"))
+        assert run(speech, root / "runs") == 0
+    return root / "runs"
+
+
+@pytest.fixture
+def runs(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "runs"))
+
+
 def only(runs: Path) -> records.Record:
     (record,) = records.find(runs)
     return record
@@ -77,20 +93,19 @@ def test_a_run_leaves_a_record_with_everything_beside_it(speech: Path, tmp_path:
     assert not list(folder.glob("checkpoints")) and not (tmp_path / "wandb").exists()
 
 
-def test_the_same_command_finds_the_finished_run_and_force_runs_it_anew(speech: Path, tmp_path: Path, capsys) -> None:
-    assert run(speech, tmp_path) == 0
-    record = only(tmp_path)
-    model = tmp_path / record.name / "model.safetensors"
+def test_the_same_command_finds_the_finished_run_and_force_runs_it_anew(speech: Path, runs: Path, capsys) -> None:
+    record = only(runs)
+    model = runs / record.name / "model.safetensors"
     before, made = model.read_bytes(), model.stat().st_mtime_ns
-    capsys.readouterr()
-    assert run(speech, tmp_path) == 0
+    assert run(speech, runs) == 0
     assert "finished before" in capsys.readouterr().out and model.stat().st_mtime_ns == made
-    assert run(speech, tmp_path, "--force") == 0
+    assert run(speech, runs, "--force") == 0
     assert model.stat().st_mtime_ns > made
     assert model.read_bytes() == before  # one seed, the same numbers
-    assert only(tmp_path).scores == record.scores
+    assert only(runs).scores == record.scores
 
 
+@pytest.mark.slow
 def test_a_grid_ends_in_one_table(speech: Path, tmp_path: Path, capsys) -> None:
     grid = ["--quantizer", "nsvq,ste_vq:commitment=0.5", "--codec", "frae,aec", "--seed", "0,1"]
     assert run(speech, tmp_path, *grid) == 0
@@ -124,9 +139,8 @@ def test_a_bitrate_chooses_the_codebook_and_a_missed_one_is_said(speech: Path, t
     assert record.rate_kbps["missed"] == (abs(record.rate_kbps["measured"] / 4 - 1) > 0.05)
 
 
-def test_exported_records_are_read_back_and_serve_the_gate(speech: Path, tmp_path: Path) -> None:
-    runs, kept = tmp_path / "runs", tmp_path / "kept"
-    assert run(speech, runs) == 0
+def test_exported_records_are_read_back_and_serve_the_gate(runs: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
     picture = tmp_path / "rate.png"
     assert main(["leaderboard", "--output-dir", str(runs), "--export", str(kept), "--plot", str(picture)]) == 0
     record, copy = only(runs), only(kept)
@@ -139,9 +153,8 @@ def test_huffman_files_decode_too(speech: Path, tmp_path: Path) -> None:
     assert only(tmp_path).rate_kbps["coder"] == "huffman"
 
 
-def test_a_damaged_or_foreign_file_is_refused_in_one_line(speech: Path, tmp_path: Path) -> None:
-    assert run(speech, tmp_path) == 0
-    folder = tmp_path / only(tmp_path).name
+def test_a_damaged_or_foreign_file_is_refused_in_one_line(runs: Path) -> None:
+    folder = runs / only(runs).name
     file = next((folder / "bitstreams").iterdir())
     codec, data = load_model(folder), file.read_bytes()
     front_end = CochlearFrontEnd(AceConfig())
@@ -186,6 +199,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(quantizer: str, speech: Path, 
     assert only(whole).training["curve"] == only(broken).training["curve"]
 
 
+@pytest.mark.slow
 def test_wandb_logs_offline_when_asked(speech: Path, tmp_path: Path) -> None:
     assert run(speech, tmp_path, "--wandb") == 0
     (log,) = (tmp_path / only(tmp_path).name / "wandb").glob("offline-run-*")
@@ -253,12 +267,10 @@ def test_unusable_data_are_one_line_and_exit_code_2(kind: str, speech: Path, tmp
     assert not records.find(tmp_path)
 
 
-def test_two_processes_on_one_run_do_not_mix(speech: Path, tmp_path: Path, capsys) -> None:
-    assert run(speech, tmp_path) == 0
-    folder = tmp_path / only(tmp_path).name
-    with FileLock(folder / ".lock"):
-        assert run(speech, tmp_path, "--force") == 2
-    assert "another process" in capsys.readouterr().err and only(tmp_path).scores
+def test_two_processes_on_one_run_do_not_mix(speech: Path, runs: Path, capsys) -> None:
+    with FileLock(runs / only(runs).name / ".lock"):
+        assert run(speech, runs, "--force") == 2
+    assert "another process" in capsys.readouterr().err and only(runs).scores
 
 
 def test_a_place_that_cannot_be_written_is_one_line(speech: Path, tmp_path: Path, capsys) -> None:

@@ -292,6 +292,7 @@ for coder in ("range", "huffman"):
 """
 
 
+@pytest.mark.slow
 def test_another_process_encodes_and_decodes_the_same_on_one_and_two_threads(trained) -> None:
     run, speech = trained
     source = str(next((speech / "test").rglob("*.flac")))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import pytest
 import soundfile
 import torch
-from codecbench.benchmark.cli.inspect import tables
+from codecbench.benchmark.cli.ls import _filled, listings
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.losses.adversary import SHORTEST, Adversary
 from codecbench.benchmark.metrics import modules
@@ -118,7 +118,7 @@ def test_a_metric_added_in_one_place_is_everywhere(speech: Path, tmp_path: Path,
     assert record.scores["peak_error"].mean == pytest.approx(sum(errors) / 2) and min(errors) > 0
     assert "| PeakE ↓ |" in markdown_table([records.read(folder / "record.json")])
     console = Console(file=io.StringIO(), width=200)
-    console.print(*tables("metrics"))
+    console.print(*map(_filled, listings("metrics")))
     assert title in console.file.getvalue()  # type: ignore[attr-defined]
     mean = modules.PeakError()
     mean.update(torch.ones(2, 8), torch.zeros(2, 8))
@@ -126,6 +126,7 @@ def test_a_metric_added_in_one_place_is_everywhere(speech: Path, tmp_path: Path,
     assert "Largest error" in (mean.__doc__ or "")
 
 
+@pytest.mark.slow
 def test_a_learned_rate_is_met_on_waveforms_too(speech: Path, tmp_path: Path) -> None:
     record = once(speech, tmp_path, FEM, steps=60, validate_every=60, learning_rate=3e-3)
     (trial,) = record.training["rate_search"][-1:]
@@ -181,6 +182,7 @@ def test_discriminators_enter_after_a_warm_up_and_change_the_codec(speech: Path,
     assert curves[0] == curves[1] and curves[0][0] == curves[2][0] and curves[0][-1] != curves[2][-1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_adversarial_run_ends_with_the_same_numbers(
     speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +212,7 @@ def test_identity_trains_the_bare_codec(speech: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.85 * losses[0] and record.scores["snr"].mean > 0.5
 
 
+@pytest.mark.slow
 def test_loader_processes_change_no_number(speech: Path, tmp_path: Path) -> None:
     alone, helped = (once(speech, tmp_path / str(workers), workers=workers) for workers in (0, 1))
     assert alone.training["curve"] == helped.training["curve"] and alone.scores == helped.scores

@@ -69,6 +69,7 @@ def test_a_codebook_that_never_learns_is_caught(place: Path, tmp_path: Path, mon
     assert code == 1 and "regressed" in text
 
 
+@pytest.mark.slow
 def test_another_machine_is_named_and_only_warned_of(place: Path, tmp_path: Path, monkeypatch) -> None:
     elsewhere = tmp_path / "baseline"
     shutil.copytree(place / "runs", elsewhere)

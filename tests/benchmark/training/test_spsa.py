@@ -299,6 +299,7 @@ def test_items_may_differ_in_length(speech: Tensor) -> None:
     assert torch.allclose(silent(pattern[None]), alone[:1], rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_codec_with_its_quantizer_gains_intelligibility(speech: Tensor) -> None:
     speech = speech[:1].float()
     pattern = ace(speech)

@@ -162,6 +162,7 @@ def test_quantizers_that_no_stage_fitted_are_fitted_at_last(track: CochlearTrack
     assert not codec.training and not codec.quantizer.bypass
 
 
+@pytest.mark.slow
 def test_all_stages_twice_give_the_same_codec(track: CochlearTrack, tmp_path: Path) -> None:
     found = []
     for name in "ab":
@@ -172,7 +173,13 @@ def test_all_stages_twice_give_the_same_codec(track: CochlearTrack, tmp_path: Pa
     assert [len(report.get("vstoi", [])) for report in trained.stages] == [0, 4, 0, 3]
 
 
-@pytest.mark.parametrize("stage", [VSTOI(4, False, batch=2, seconds=1), SPSA(4, False, pairs=2, seconds=1)])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        VSTOI(4, False, batch=2, seconds=1),
+        pytest.param(SPSA(4, False, pairs=2, seconds=1), marks=pytest.mark.slow),
+    ],
+)
 def test_an_ascent_that_was_cut_off_goes_on(
     track: CochlearTrack, tmp_path: Path, stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,6 +228,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 """
 
 
+@pytest.mark.slow
 def test_lengths_that_the_payload_cannot_hold_cost_no_memory() -> None:
     command = [sys.executable, "-c", CRAFTED, str(Path(__file__).parent), str(Path(__file__).parents[2])]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
