@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from codecbench.datamodules import cifar10
-from codecbench.datamodules.base import SPLITS, Arrays, Kind, Split
+from codecbench.datamodules.base import SPLITS, Arrays, Content, Split
 from codecbench.datamodules.cifar10 import CIFAR10
 from codecbench.datamodules.errors import DataError
 from codecbench.datamodules.patches import COLUMNS, Patches, _photographs
@@ -165,7 +165,7 @@ def test_impossible_toy_sets_are_refused(options: dict[str, int], told: str) -> 
 class Given(Arrays):
     """Arrays that are handed over."""
 
-    kind: Kind = "vector"  # type: ignore[misc]
+    kind: Content = "vector"  # type: ignore[misc]
 
     def __init__(self, *arrays: np.ndarray) -> None:
         self.arrays = dict(zip(SPLITS, arrays, strict=True))

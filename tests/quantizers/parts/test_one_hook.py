@@ -9,9 +9,9 @@ import torch
 from codecbench.benchmark.cli.main import main
 from codecbench.benchmark.errors import UserError
 from codecbench.benchmark.specs import contract, registry
-from codecbench.benchmark.specs.spec import Choice
+from codecbench.benchmark.specs.plugin import find
 from codecbench.codecs.frae import FRAE
-from codecbench.quantizers.base import Quantizer, Stage
+from codecbench.quantizers.base import Nested, Quantizer
 from codecbench.quantizers.parts.projected import ProjectedQuantizer
 from codecbench.quantizers.parts.stepped import SteppedQuantizer
 from codecbench.quantizers.parts.vector import VectorQuantizer
@@ -96,7 +96,7 @@ class Stepped(SteppedQuantizer):
 
 
 VECTORS = [partial(cls, codebook_bits=4.0) for cls in (Halfway, Sampled, WritesTheSurrogate)]
-STAGES = [Stage(cls, {"codebook_bits": 3.0}) for cls in (Halfway, Sampled, WritesTheSurrogate)]
+STAGES = [Nested(cls, {"codebook_bits": 3.0}) for cls in (Halfway, Sampled, WritesTheSurrogate)]
 COMPOSED = [partial(kind, stage=stage) for kind in (Residual, Product) for stage in STAGES]
 
 
@@ -168,8 +168,8 @@ class Cuts(VectorQuantizer):
 @pytest.mark.parametrize("name", ["cuts", "residual"])
 def test_an_outside_plug_in_that_breaks_the_contract_is_refused(name: str) -> None:
     registry.add_class("quantizers", Cuts)
-    quantizer = Choice(name, {} if name == "cuts" else {"stage": "cuts"})
-    codec = FRAE(lambda channels, share: Cuts(3) if name == "cuts" else Residual(3, Stage(Cuts)))
+    quantizer = find("quantizer", name, {} if name == "cuts" else {"stage": "cuts"})
+    codec = FRAE(lambda channels, share: Cuts(3) if name == "cuts" else Residual(3, Nested(Cuts)))
     message = r"^cuts fails the check the_gradient_reaches_the_input: .*correct replace\(\) or choose\(\)"
     with pytest.raises(UserError, match=message):
-        contract.require_contract(quantizer, Choice("frae"), codec, Console(quiet=True))
+        contract.require_contract(quantizer, find("codec", "frae"), codec, Console(quiet=True))
