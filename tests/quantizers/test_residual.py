@@ -138,7 +138,7 @@ def test_every_check_of_the_contract_holds(stage: Nested, dropout: float) -> Non
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_it_runs_inside_the_feedback_loop(method: type[Quantizer], fast: bool) -> None:
     results = run_codec_checks(
         lambda make: FRAE(make, widths=[8], feedback=2, fast=fast),
