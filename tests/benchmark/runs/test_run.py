@@ -73,6 +73,7 @@ def only(runs: Path) -> records.Record:
     return record
 
 
+@pytest.mark.pictures
 def test_a_run_leaves_a_record_with_everything_beside_it(speech: Path, tmp_path: Path, capsys) -> None:
     assert run(speech, tmp_path) == 0
     record = only(tmp_path)
@@ -90,6 +91,8 @@ def test_a_run_leaves_a_record_with_everything_beside_it(speech: Path, tmp_path:
     assert record.training["converged"] is False
     assert record.environment["visqol"].startswith("speech mode")
     assert {path.suffix for path in (folder / "examples").iterdir()} == {".wav", ".png"}
+    pictures = [*(folder / "examples").glob("*.png"), folder / "training.png"]
+    assert {path.read_bytes()[:4] for path in pictures} == {b"\x89PNG"}
     assert not list(folder.glob("checkpoints")) and not (tmp_path / "wandb").exists()
 
 
@@ -200,6 +203,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(quantizer: str, speech: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.pictures
 def test_wandb_logs_offline_when_asked(speech: Path, tmp_path: Path) -> None:
     assert run(speech, tmp_path, "--wandb") == 0
     (log,) = (tmp_path / only(tmp_path).name / "wandb").glob("offline-run-*")
