@@ -46,14 +46,8 @@ def _ls(arguments: argparse.Namespace, _: Options) -> int:
 
 def tables(what: str | None = None) -> "list[Table]":
     """The tables of one topic, or of all."""
-    makers = {
-        "quantizers": [_quantizers],
-        "codecs": [_codecs, _classical],
-        "data": [_corpora],
-        "metrics": [_metrics],
-        "recipes": [_recipes],
-    }
-    return [make() for topic in TOPICS if what in (None, topic) for make in makers[topic]]
+    makers = ((_quantizers,), (_codecs, _classical), (_corpora,), (_metrics,), (_recipes,))
+    return [make() for topic, some in zip(TOPICS, makers, strict=True) if what in (None, topic) for make in some]
 
 
 def complexities() -> "Table":
@@ -90,18 +84,21 @@ def _codecs() -> "Table":
 
 def _classical() -> "Table":
     """Codecs with nothing to train, which take no quantizer."""
-    lines = [
-        (name, _about(cls), _offered(cls), *_source("classical", name, cls)) for name, cls in found("classical").items()
-    ]
+    lines = []
+    for name, cls in found("classical").items():
+        rates = ("-" if cls.between else ", ").join(f"{rate:g}" for rate in cls.bitrates)  # type: ignore[attr-defined]
+        lines.append((name, _about(cls), rates or "open", *_source("classical", name, cls)))
     columns = ("name", "what", "kbit/s", "paper", "from")
     return _filled("codecs with nothing to train", columns, lines, *_presets("classical"))
 
 
 def _corpora() -> "Table":
-    lines = [
-        (name, getattr(cls, "title", _about(cls)), getattr(cls, "kind", ""), _hours(cls), getattr(cls, "licence", ""),
-         origin("datamodules", name)) for name, cls in found("datamodules").items()
-    ]  # fmt: skip
+    lines = []
+    for name, cls in found("datamodules").items():
+        kind, licence, hours = (getattr(cls, key, "") for key in ("kind", "licence", "hours"))
+        duration = "" if hours in ("", None) else f"{hours:.3g}"
+        title = getattr(cls, "title", _about(cls))
+        lines.append((name, title, kind, duration, licence, origin("datamodules", name)))
     caption = "how to cite one, and its options: benchmark run --data NAME --help"
     table = _filled("data", ("name", "what", "kind", "hours", "licence", "from"), lines, caption)
     table.columns[3].justify = "right"
@@ -141,16 +138,6 @@ def _source(kind: Kind, name: str, cls: type) -> tuple[str, str]:
 def _presets(kind: Kind) -> list[str]:
     """The line of a caption, if there are any."""
     return ["presets: " + ", ".join(presets(kind))] * bool(presets(kind))
-
-
-def _offered(cls: Any) -> str:
-    rates = [f"{rate:g}" for rate in cls.bitrates]
-    return ("-" if cls.between else ", ").join(rates) or "open"
-
-
-def _hours(cls: type) -> str:
-    hours = getattr(cls, "hours", None)
-    return "" if hours is None else f"{hours:.3g}"
 
 
 def _rates(cls: Any) -> str:

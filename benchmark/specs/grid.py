@@ -51,7 +51,7 @@ def make_specs(
     each codec's own recipe of that name. UserError says what cannot be.
     """
     whole = profile in recipes()
-    layers = [read_recipe(profile)] if profile is not None and whole else []
+    layers = [read_recipe(str(profile))] if whole else []
     layers += [read_settings(Path(config))] if config else []
     choices = {"quantizer": quantizer, "codec": codec, "data": data, "seed": seed, "bitrate": bitrate, "coder": coder}
     groups = {"quantizer": quantizer_options, "codec": codec_options, "data": data_options}
@@ -75,7 +75,7 @@ def _grid(
     settings: Mapping[str, Any], options: Mapping[str, dict[str, Any]], recipe: Callable[[str], Mapping[str, Any]]
 ) -> list[Spec]:
     rates, every_seed = bitrates(settings["bitrate"]), seeds(settings["seed"])
-    typed_ace = _typed("ace", AceConfig, options["ace"])
+    typed_ace = create("ace", "ace", AceConfig, resolve("ace", "ace", AceConfig, options["ace"]))
     wanted = _wanted("codec", settings["codec"])
     classical = [codec for codec in wanted if is_classical(codec.cls)]
     if len(classical) == len(wanted):
@@ -144,7 +144,8 @@ def _corpora(what: Any, shared: Mapping[str, Any]) -> list[tuple[Plugin[Corpus],
 
 def _training(codec: Plugin[Codec], options: Mapping[str, Any]) -> Training:
     """What was given, over what the codec declares, over the suite's defaults."""
-    training: Training = _typed("training", Training, {**codec.declared("training_options", {}), **options})
+    resolved = resolve("training", "training", Training, {**codec.declared("training_options", {}), **options})
+    training: Training = create("training", "training", Training, resolved)
     if training.losses is not None:
         with told_by("training"):
             check_losses(training.losses)
@@ -186,8 +187,7 @@ def _wanted(part: str, what: Any) -> list[_Wanted]:
     if isinstance(what, str):
         return [_Wanted(name, *lookup(KINDS[part], name), options) for name, options in named(what)]
     if isinstance(what, type):
-        name = add_class(KINDS[part], what)
-        return [_Wanted(name, *lookup(KINDS[part], name), {})]
+        return _wanted(part, add_class(KINDS[part], what))
     if isinstance(what, Sequence):
         return [request for one in what for request in _wanted(part, one)]
     raise UserError(f"{part}={what!r} is neither a name nor a class")
@@ -228,10 +228,6 @@ def _plugin(part: str, wanted: _Wanted, defaults: bool = True) -> Plugin[Any]:
                 f"{name} stands for {option}={json.dumps(value)}; to set {option}, write --{part} {plugin.family}"
             )
     return plugin
-
-
-def _typed(part: str, cls: type, options: Mapping[str, Any]) -> Any:
-    return create(part, part, cls, resolve(part, part, cls, options))
 
 
 def _as_given(value: Any) -> Mapping[str, Any]:

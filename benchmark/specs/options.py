@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -71,8 +72,11 @@ def bitrates(value: float | str | Iterable[float | str] | None) -> list[float | 
     """Bitrates in measured kbit/s of 2.4, "2.4,4.8" or several of these; [None] where none is asked for."""
     rates: list[float | None] = []
     for text in _pieces(value):
-        rate = None if text == "None" else _number(text)
-        if rate is not None and not 0 < rate < float("inf"):
+        try:
+            rate = None if text == "None" else float(text)
+        except ValueError:
+            rate = math.nan
+        if rate is not None and not 0 < rate < math.inf:
             raise UserError(f"--bitrate {text} is no bitrate; write a positive number of kbit/s")
         rates.append(rate)
     return list(dict.fromkeys(rates))
@@ -225,13 +229,6 @@ def _type_error(group: str, label: str, cls: type, options: Mapping[str, Any], m
 def _pieces(value: Any) -> list[str]:
     parts = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
     return [piece.strip() for part in parts for piece in str(part).split(",")]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 def _text(value: Any) -> str:

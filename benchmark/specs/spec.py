@@ -128,8 +128,7 @@ def sources(places: Sequence[str]) -> dict[str, Path]:
     """The files of code in folders of the package, those left out on which no score hangs: name -> file."""
     root = Path(__file__).parents[2]
     listed = [sorted((root / place).rglob("*.py")) or [root / place] for place in places]  # a place may be a file
-    files = [path for some in listed for path in some]
-    named = {path.relative_to(root).as_posix(): path for path in files}
+    named = {path.relative_to(root).as_posix(): path for paths in listed for path in paths}
     return {name: path for name, path in named.items() if not name.startswith(IDLE)}
 
 
