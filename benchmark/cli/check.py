@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
@@ -35,28 +34,28 @@ def _check(arguments: argparse.Namespace, options: Options) -> int:
     return check(part, getattr(arguments, part), options.get(part, {}), console, arguments.channels)
 
 
-def check(part: str, text: str, given: Mapping[str, Any], console: "Console", channels: int | None = None) -> int:
+def check(part: str, text: str, options: Mapping[str, Any], console: "Console", channels: int | None = None) -> int:
     """Run the contract's checks on a plug-in and print them; 1 if one fails."""
     from rich.markup import escape
 
     from ..specs.contract import CHANNELS, codec_results, quantizer_results
-    from ..specs.options import create, named, resolve
+    from ..specs.options import named, resolve
+    from ..specs.plugin import KINDS, Plugin
     from ..specs.registry import lookup
 
     (name, inline), *others = named(text)
     if others:
         raise UserError(f"check takes one {part} at a time, not {text}")
-    cls, preset = lookup("quantizers" if part == "quantizer" else "codecs", name)
-    resolved = resolve(part, name, cls, {**preset, **given, **inline})
-    if part == "quantizer":
-        make = partial(create, part, name, cls, resolved)
-        try:
-            results = quantizer_results(name, make, CHANNELS if channels is None else channels)
-        except UserError as error:
-            hint = "; --channels N checks it on others" if channels is None and "channels=" in str(error) else ""
-            raise UserError(f"{error}{hint}") from error
-    else:
-        results = codec_results(name, cls, resolved)
+    cls, preset = lookup(KINDS[part], name)
+    plugin: Plugin[Any] = Plugin(part, name, cls, resolve(part, name, cls, {**preset, **options, **inline}))
+    try:
+        if part == "codec":
+            results = codec_results(plugin)
+        else:
+            results = quantizer_results(name, plugin.build, CHANNELS if channels is None else channels)
+    except UserError as error:
+        hinted = part == "quantizer" and channels is None and "channels=" in str(error)
+        raise UserError(f"{error}{'; --channels N checks it on others' * hinted}") from error
     for result in results:
         mark, style = ("ok  ", "green") if result.passed else ("FAIL", "bold red")
         reason = f"\n     {escape(result.message)}" if result.message else ""

@@ -84,17 +84,14 @@ def _help(arguments: argparse.Namespace) -> int:
 def options_help(chosen: Mapping[str, str | None]) -> str:
     """The options of the plug-ins named as on the command line, of training and of the front end, a section each."""
     from ..specs.options import named
-    from ..specs.registry import Kind, lookup, registered_name
+    from ..specs.plugin import KINDS
+    from ..specs.registry import lookup, registered_name
     from ..specs.spec import AceConfig
     from ..specs.training import Training
 
-    kinds: dict[str, Kind] = {"quantizer": "quantizers", "codec": "codecs", "data": "datamodules"}
-    sections = []
-    for part, text in chosen.items():
-        for name, _ in named(text) if text else ():
-            sections.append(_section(part, name, *lookup(kinds[part], name)))
-    text = chosen.get("codec")
-    codec = lookup("codecs", named(text)[0].name)[0] if text else None
+    names = {part: [name for name, _ in named(text)] for part, text in chosen.items() if text}
+    sections = [_section(part, name, *lookup(KINDS[part], name)) for part in names for name in names[part]]
+    codec = lookup("codecs", names["codec"][0])[0] if "codec" in names else None
     if codec is None or not registered_name("classical", codec):  # those are not trained
         sections.append(_section("training", "", Training, getattr(codec, "training_options", {})))
     sections.append(_section("ace", "", AceConfig, {}))
@@ -135,10 +132,8 @@ def _value(place: str, annotation: Any, default: Any) -> tuple[str, str]:
     literal = get_origin(annotation) is Literal
     choices = ("true", "false") if annotation is bool else get_args(annotation) if literal else ()
     end = "required" if default is inspect.Parameter.empty else f"default: {'null' if default is None else default}"
-    kind = inspect.formatannotation(annotation)
-    return f"{{{','.join(map(str, choices))}}}" if choices else place.rpartition(".")[
-        2
-    ].upper(), f"(type: {kind}, {end})"
+    metavar = f"{{{','.join(map(str, choices))}}}" if choices else place.rpartition(".")[2].upper()
+    return metavar, f"(type: {inspect.formatannotation(annotation)}, {end})"
 
 
 RUN = Command(

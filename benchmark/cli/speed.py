@@ -60,10 +60,7 @@ MEASUREMENTS = {  # name: what it measures, its options and their defaults
         "VSTOI of SPSA's variants: all at once or one by one",
         {"data": None, "quantizer": "kmeans_vq,identity", "batch": "1,4", "seconds": 2.0, "rounds": 3},
     ),
-    "stoi": (
-        "STOI and ESTOI of a batch: ours or pystoi's",
-        {"data": None, "batch": "1,4,16", "rounds": 15},
-    ),
+    "stoi": ("STOI and ESTOI of a batch: ours or pystoi's", {"data": None, "batch": "1,4,16", "rounds": 15}),
     "scoring": (
         "a test set's scores: worker processes or a loop over libraries",
         {"data": None, "items": 40, "rounds": 3, "workers": None},

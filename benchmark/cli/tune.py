@@ -76,10 +76,10 @@ def command_line(arguments: argparse.Namespace, options: Options) -> str:
     _add_arguments(parser)
     words = ["benchmark", "tune"]
     for name, default in vars(parser.parse_args([])).items():
-        given = getattr(arguments, name)
-        for value in given if isinstance(given, list) else [given] * (given != default):
+        values = getattr(arguments, name)
+        for value in values if isinstance(values, list) else [values] * (values != default):
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    dotted = [(f"--{group}.{option}", text) for group, given in options.items() for option, text in given.items()]
+    dotted = [(f"--{group}.{option}", text) for group, values in options.items() for option, text in values.items()]
     return shlex.join([*words, *(word for pair in dotted for word in pair)])
 
 

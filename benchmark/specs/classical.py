@@ -14,21 +14,21 @@ def is_classical(cls: type) -> bool:
 
 
 def rates_to_run(
-    name: str, cls: type[ClassicalCodec], asked: Sequence[float | None], alone: bool
+    name: str, cls: type[ClassicalCodec], requested: Sequence[float | None], alone: bool
 ) -> list[float | None]:
     """The bitrates at which a codec runs; its own where none was asked for. UserError names those it has.
 
     One whose rate cannot be chosen runs once, unless it is `alone` in having been asked for rates.
     """
-    wanted = [cls.default_bitrate if rate is None else rate for rate in asked]
+    wanted = [cls.default_bitrate if rate is None else rate for rate in requested]
     if not cls.bitrates:
-        if alone and list(asked) != [None]:
+        if alone and list(requested) != [None]:
             raise UserError(f"{name} has no bitrate to choose: {cls.offer()}")
         return [None]
     for rate in wanted:
         if not cls.has(rate):
-            own = "" if alone else f"; {name}:bitrate=KBPS gives it one of its own"
-            raise UserError(f"{name} has no {rate:g} kbit/s; {cls.offer()}{own}")
+            hint = "" if alone else f"; {name}:bitrate=KBPS gives it one of its own"
+            raise UserError(f"{name} has no {rate:g} kbit/s; {cls.offer()}{hint}")
     return wanted
 
 
@@ -41,21 +41,23 @@ def domains_of(classes: Iterable[type[Codec] | type[ClassicalCodec]]) -> set[str
     }
 
 
-def tracks_to_run(name: str, cls: type[ClassicalCodec], asked: Any, kind: str, others: Collection[str]) -> list[str]:
-    """Where a codec is scored on data of a kind: as `asked`, else beside the `others` (domains of the same call).
+def tracks_to_run(
+    name: str, cls: type[ClassicalCodec], requested: Any, kind: str, others: Collection[str]
+) -> list[str]:
+    """Where a codec is scored on data of a kind: as `requested`, else beside the `others` (domains of the same call).
 
     UserError where there is no such track for this codec, or for these data.
     """
     both = ["cochlear", "audio" if kind == "music" else "speech"]
     possible = [track for track, can in zip(both, (kind != "music", "waveform" in cls.domains), strict=True) if can]
-    if asked is not None and asked not in possible:
-        known = asked in get_args(TrackName)
+    if requested is not None and requested not in possible:
+        known = requested in get_args(TrackName)
         why = f"there are, with these data: {', '.join(possible) or 'none'}"
         raise UserError(
-            f"{name} cannot be scored on the track {asked!r}; {why}" if known else f"no track {asked!r}; {why}"
+            f"{name} cannot be scored on the track {requested!r}; {why}" if known else f"no track {requested!r}; {why}"
         )
-    if asked is not None:
-        return [asked]
+    if requested is not None:
+        return [requested]
     wanted = [track for track, domain in zip(both, ("stimulation", "waveform"), strict=True) if domain in others]
     if not possible:  # the data are complained about elsewhere
         return ["cochlear"]

@@ -13,7 +13,7 @@ from ...quantizers.base import Nested, Quantizer
 from ...quantizers.checks.running import Result
 from ...quantizers.identity import Identity
 from ..errors import UserError
-from .options import create, nested_options, told_by
+from .options import nested_options, told_by
 from .plugin import Plugin
 from .registry import BUILT_IN, Kind, origin, registered_name
 
@@ -29,19 +29,18 @@ def quantizer_results(name: str, make: Callable[[int], Quantizer], channels: int
         return run_checks(partial(make, channels))
 
 
-def codec_results(name: str, cls: Any, options: Mapping[str, Any]) -> list[Result]:
+def codec_results(codec: Plugin[Any]) -> list[Result]:
     """Every check of the contract of codecs, or of those with nothing to train; UserError where it refuses them."""
-    make = partial(create, "codec", name, cls, options)
-    if registered_name("classical", cls):
+    if registered_name("classical", codec.cls):
         from ...codecs.classical.checks import run_checks as run_classical_checks
 
-        with told_by(name):
-            return run_classical_checks(make)
+        with told_by(codec.name):
+            return run_classical_checks(codec.build)
     from ...codecs.checks import run_checks
 
     with _one_thread():
-        make(lambda channels, share: Identity(channels))
-        return run_checks(make)
+        codec.build(lambda channels, share: Identity(channels))
+        return run_checks(codec.build)
 
 
 def require_contract(quantizer: Plugin[Any], codec: Plugin[Any], built: Codec | None, console: Console) -> None:
@@ -51,35 +50,33 @@ def require_contract(quantizer: Plugin[Any], codec: Plugin[Any], built: Codec | 
     none of them.
     """
     if _from_outside("classical" if built is None else "codecs", codec.cls):
-        results = partial(codec_results, codec.name, codec.cls, codec.options)
-        _demand_all(codec.name, "codec", codec.cls, repr(codec.options), "", results, console)
+        command = f"--codec {codec.name}"
+        _demand_all(codec.name, command, (codec.cls, repr(codec.options)), partial(codec_results, codec), console)
     parts = [part for whole in built.quantizers for part in whole.modules()] if built is not None else []
-    makers = _makers(quantizer.cls, quantizer.arguments) if parts else ()
-    for part_class, make in makers:
+    for part_class, make in _makers(quantizer.cls, quantizer.arguments) if parts else ():
         if _from_outside("quantizers", part_class):
             name = str(registered_name("quantizers", part_class))
             for channels in sorted({part.channels for part in parts if type(part) is part_class}):  # type: ignore[misc]
-                asked = f"--channels {channels}"
                 results = partial(quantizer_results, name, make, channels)
-                _demand_all(name, "quantizer", part_class, repr(make), asked, results, console)
+                command = f"--quantizer {name} --channels {channels}"
+                _demand_all(name, command, (part_class, repr(make)), results, console)
 
 
 _passed: set[tuple[Any, ...]] = set()
 
 
 def _demand_all(
-    name: str, part: str, cls: Any, options: str, asked: str, results: Callable[[], list[Result]], console: Console
+    name: str, command: str, subject: tuple[Any, str], results: Callable[[], list[Result]], console: Console
 ) -> None:
-    if (cls, options, asked) in _passed:
+    if (command, *subject) in _passed:
         return
     console.print(f"Checking {name} against the contract, some seconds ...", style="dim", highlight=False)
     failed = [result for result in results() if not result.passed]
     if failed:
         more = f"; {len(failed) - 1} more fail" if len(failed) > 1 else ""
-        command = f"benchmark check --{part} {name} {asked}".strip()
         message = " ".join(failed[0].message.split())
-        raise UserError(f"{name} fails the check {failed[0].name}: {message}{more} (see {command})")
-    _passed.add((cls, options, asked))
+        raise UserError(f"{name} fails the check {failed[0].name}: {message}{more} (see benchmark check {command})")
+    _passed.add((command, *subject))
 
 
 def _makers(cls: Any, values: Mapping[str, Any]) -> Iterator[tuple[Any, Callable[[int], Quantizer]]]:

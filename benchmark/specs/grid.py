@@ -51,20 +51,22 @@ def make_specs(
     each codec's own recipe of that name. UserError says what cannot be.
     """
     whole = profile in recipes()
-    layers = [read_recipe(profile)] if profile is not None and whole else []
+    layers = [read_recipe(str(profile))] if whole else []
     layers += [read_settings(Path(config))] if config else []
-    asked = {"quantizer": quantizer, "codec": codec, "data": data, "seed": seed, "bitrate": bitrate, "coder": coder}
-    given = {"quantizer": quantizer_options, "codec": codec_options, "data": data_options}
-    given |= {"training": _as_given(training), "ace": _as_given(ace)}
-    layers.append({key: value for key, value in asked.items() if value is not None} | {"options": given})
-    settings = DEFAULTS | {"data": None, "coder": None} | {key: said for layer in layers for key, said in layer.items()}
-    options = {part: _merged(part, layers) for part in given}
+    choices = {"quantizer": quantizer, "codec": codec, "data": data, "seed": seed, "bitrate": bitrate, "coder": coder}
+    groups = {"quantizer": quantizer_options, "codec": codec_options, "data": data_options}
+    groups |= {"training": _as_given(training), "ace": _as_given(ace)}
+    layers.append({key: value for key, value in choices.items() if value is not None} | {"options": groups})
+    settings = (
+        DEFAULTS | {"data": None, "coder": None} | {key: value for layer in layers for key, value in layer.items()}
+    )
+    options = {part: _merged(part, layers) for part in groups}
     if settings["coder"] not in (None, *get_args(Coder)):
         raise UserError(f"--coder {settings['coder']} is unknown; write {' or '.join(get_args(Coder))}")
     specs = _grid(settings, options, lambda family: {} if whole else recipe_of(family, profile))
     if not any(spec.trained for spec in specs):
-        for what, said in (("quantizer", quantizer or quantizer_options), ("training", training)):
-            if said:
+        for what, value in (("quantizer", quantizer or quantizer_options), ("training", training)):
+            if value:
                 raise UserError(f"{specs[0].codec.name} has no quantizer and is not trained; leave --{what} out")
     return specs
 
@@ -73,7 +75,7 @@ def _grid(
     settings: Mapping[str, Any], options: Mapping[str, dict[str, Any]], recipe: Callable[[str], Mapping[str, Any]]
 ) -> list[Spec]:
     rates, every_seed = bitrates(settings["bitrate"]), seeds(settings["seed"])
-    typed_ace = _typed("ace", AceConfig, options["ace"])
+    typed_ace = create("ace", "ace", AceConfig, resolve("ace", "ace", AceConfig, options["ace"]))
     wanted = _wanted("codec", settings["codec"])
     classical = [codec for codec in wanted if is_classical(codec.cls)]
     if len(classical) == len(wanted):
@@ -88,20 +90,22 @@ def _grid(
     for codec, quantizer in product(codecs, resolved):
         codec.build(lambda channels, share, quantizer=quantizer: quantizer.build(channels))
     recipes_of = {codec.name: recipe(codec.family) for codec in codecs}
-    wanted_data = {name: settings["data"] or said.get("data", DEFAULTS["data"]) for name, said in recipes_of.items()}
+    wanted_data = {
+        name: settings["data"] or profile.get("data", DEFAULTS["data"]) for name, profile in recipes_of.items()
+    }
     corpora = {str(what): _corpora(what, options["data"]) for what in wanted_data.values()}
     every = [corpus for some in corpora.values() for corpus in some]
     beside = _classical_specs(classical, options["codec"], rates, every, typed_ace, codecs)
     return [
         Spec(quantizer, codec, data, print_, typed_ace, training, kbps, seed, coder, sources)
         for codec in codecs
-        for said in [recipes_of[codec.name]]
-        for coder in [settings["coder"] or said.get("coder", DEFAULTS["coder"])]
+        for profile in [recipes_of[codec.name]]
+        for coder in [settings["coder"] or profile.get("coder", DEFAULTS["coder"])]
         for (data, print_), rate in product(corpora[str(wanted_data[codec.name])], rates)
-        for training in [_training(codec, {**said.get("options", {}).get("training", {}), **options["training"]})]
-        for given, full in zip(as_given, resolved, strict=True)
-        for kbps in [_default_rate(given, codec, said.get("bitrate")) if rate is None else rate]
-        for quantizer in [full if kbps is None else given]
+        for training in [_training(codec, {**profile.get("options", {}).get("training", {}), **options["training"]})]
+        for sparse, full in zip(as_given, resolved, strict=True)
+        for kbps in [_default_rate(sparse, codec, profile.get("bitrate")) if rate is None else rate]
+        for quantizer in [full if kbps is None else sparse]
         for sources in [(*quantizer.sources, *codec.sources, *data.sources)]
         for seed in every_seed
     ] + beside
@@ -119,13 +123,13 @@ def _classical_specs(
     specs = []
     domains = domains_of([codec.cls for codec in (*trained, *wanted)])
     for codec in wanted:
-        given = {**shared, **codec.given}
-        alone = "bitrate" in given or (not trained and len(wanted) == 1)
-        asked = bitrates(str(given.pop("bitrate")).strip("[]")) if "bitrate" in given else rates
-        track = given.pop("track", None)
-        for (data, print_), rate in product(corpora, rates_to_run(codec.name, codec.cls, asked, alone)):
+        options = {**shared, **codec.options}
+        alone = "bitrate" in options or (not trained and len(wanted) == 1)
+        requested = bitrates(str(options.pop("bitrate")).strip("[]")) if "bitrate" in options else rates
+        track = options.pop("track", None)
+        for (data, print_), rate in product(corpora, rates_to_run(codec.name, codec.cls, requested, alone)):
             for where in tracks_to_run(codec.name, codec.cls, track, data.cls.kind, domains):
-                plugin = _plugin("codec", codec._replace(given={**given, "track": where}))
+                plugin = _plugin("codec", codec._replace(options={**options, "track": where}))
                 plugin.build(rate)  # it may refuse its options
                 ace = typed_ace if where == "cochlear" else AceConfig()
                 sources = (*plugin.sources, *data.sources)
@@ -138,9 +142,10 @@ def _corpora(what: Any, shared: Mapping[str, Any]) -> list[tuple[Plugin[Corpus],
     return [(data, data.build().fingerprint()) for data in _plugins("data", _wanted("data", what), shared)]
 
 
-def _training(codec: Plugin[Codec], given: Mapping[str, Any]) -> Training:
+def _training(codec: Plugin[Codec], options: Mapping[str, Any]) -> Training:
     """What was given, over what the codec declares, over the suite's defaults."""
-    training: Training = _typed("training", Training, {**codec.declared("training_options", {}), **given})
+    resolved = resolve("training", "training", Training, {**codec.declared("training_options", {}), **options})
+    training: Training = create("training", "training", Training, resolved)
     if training.losses is not None:
         with told_by("training"):
             check_losses(training.losses, codec.declared("domain"))
@@ -175,15 +180,14 @@ class _Wanted(NamedTuple):
     name: str
     cls: Any
     preset: dict[str, Any]  # options that the name stands for
-    given: dict[str, Any]
+    options: dict[str, Any]
 
 
 def _wanted(part: str, what: Any) -> list[_Wanted]:
     if isinstance(what, str):
         return [_Wanted(name, *lookup(KINDS[part], name), options) for name, options in named(what)]
     if isinstance(what, type):
-        name = add_class(KINDS[part], what)
-        return [_Wanted(name, *lookup(KINDS[part], name), {})]
+        return _wanted(part, add_class(KINDS[part], what))
     if isinstance(what, Sequence):
         return [request for one in what for request in _wanted(part, one)]
     raise UserError(f"{part}={what!r} is neither a name nor a class")
@@ -196,28 +200,28 @@ def _sized(codec: _Wanted, shared: Mapping[str, Any], recipe: Callable[[str], Ma
     if preset == codec.name or codec.name != family:
         return codec
     cls, options = lookup("codecs", preset)
-    if shared or codec.given:
-        return _Wanted(codec.name, cls, {}, {**options, **shared, **codec.given})
+    if shared or codec.options:
+        return _Wanted(codec.name, cls, {}, {**options, **shared, **codec.options})
     return _Wanted(preset, cls, options, {})
 
 
 def _plugins(
     part: str, wanted: Sequence[_Wanted], shared: Mapping[str, Any], defaults: bool = True
 ) -> list[Plugin[Any]]:
-    found = []
+    plugins = []
     for one in wanted:
         try:
-            found.append(_plugin(part, one._replace(given={**shared, **one.given}), defaults))
+            plugins.append(_plugin(part, one._replace(options={**shared, **one.options}), defaults))
         except UnknownOptionError as error:
             if len(wanted) == 1:
                 raise
             raise UserError(f"{error}. Write name:option=value for an option that not all have") from error
-    return found
+    return plugins
 
 
 def _plugin(part: str, wanted: _Wanted, defaults: bool = True) -> Plugin[Any]:
-    name, cls, preset, given = wanted
-    plugin = Plugin(part, name, cls, resolve(part, name, cls, {**preset, **given}, defaults))
+    name, cls, preset, options = wanted
+    plugin = Plugin(part, name, cls, resolve(part, name, cls, {**preset, **options}, defaults))
     for option, value in (resolve(part, name, cls, preset, defaults=False) if preset else {}).items():
         if plugin.options[option] != value:  # or the leaderboard would call it what it is not
             raise UserError(
@@ -226,19 +230,15 @@ def _plugin(part: str, wanted: _Wanted, defaults: bool = True) -> Plugin[Any]:
     return plugin
 
 
-def _typed(part: str, cls: type, given: Mapping[str, Any]) -> Any:
-    return create(part, part, cls, resolve(part, part, cls, given))
-
-
 def _as_given(value: Any) -> Mapping[str, Any]:
     """Options as plain values, of whatever form they were handed over in."""
     if isinstance(value, Training):
-        given = value.as_dict()
-        return {option: given[option] for option in given if given[option] is not None}  # None: the codec's own
-    given = dict(value or {}) if value is None or isinstance(value, Mapping) else asdict(value)
-    if isinstance(given.get("stages"), list | tuple):
-        given["stages"] = [plain(stage) for stage in given["stages"]]
-    return given
+        options = value.as_dict()
+        return {name: said for name, said in options.items() if said is not None}  # None: the codec's own
+    options = dict(value or {}) if value is None or isinstance(value, Mapping) else asdict(value)
+    if isinstance(options.get("stages"), list | tuple):
+        options["stages"] = [plain(stage) for stage in options["stages"]]
+    return options
 
 
 def _merged(part: str, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

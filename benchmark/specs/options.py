@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def named(text: str) -> list[Named]:
 
 def seeds(value: int | str | Iterable[int | str]) -> list[int]:
     """Seeds of 3, "0,1" or "0:5" (0 to 4), or of several of these."""
-    found: list[int] = []
+    numbers: list[int] = []
     for text in _pieces(value):
         match = re.fullmatch(r"(\d+)(?::(\d+))?", text)
         if match is None:
@@ -63,30 +64,32 @@ def seeds(value: int | str | Iterable[int | str]) -> list[int]:
             raise UserError(f"--seed {text} is too large; seeds lie below {MAX_SEED}")
         if end <= first:
             raise UserError(f"--seed {text} is empty; the second number must be above the first")
-        found += range(first, end)
-    return list(dict.fromkeys(found))
+        numbers += range(first, end)
+    return list(dict.fromkeys(numbers))
 
 
 def bitrates(value: float | str | Iterable[float | str] | None) -> list[float | None]:
     """Bitrates in measured kbit/s of 2.4, "2.4,4.8" or several of these; [None] where none is asked for."""
-    found: list[float | None] = []
+    rates: list[float | None] = []
     for text in _pieces(value):
-        rate = None if text == "None" else _number(text)
-        if rate is not None and not 0 < rate < float("inf"):
+        try:
+            rate = None if text == "None" else float(text)
+        except ValueError:
+            rate = math.nan
+        if rate is not None and not 0 < rate < math.inf:
             raise UserError(f"--bitrate {text} is no bitrate; write a positive number of kbit/s")
-        found.append(rate)
-    return list(dict.fromkeys(found))
+        rates.append(rate)
+    return list(dict.fromkeys(rates))
 
 
-def resolve(group: str, label: str, cls: type, given: Mapping[str, Any], defaults: bool = True) -> dict[str, Any]:
+def resolve(group: str, label: str, cls: type, values: Mapping[str, Any], defaults: bool = True) -> dict[str, Any]:
     """Options typed by the constructor's signature, as plain JSON values; without defaults only those given.
 
     An option that is a quantizer itself is flat: {"stage": "nsvq", "stage.codebook_bits": 4.0}.
     UserError: an option that the class lacks, one that it needs, a value of the wrong type.
     """
     parser = _parser(group, label, cls)
-    nested = {name: _nested(name, default, given) for name, default in nested_options(group, cls).items()}
-    plain = {option: value for option, value in given.items() if option.partition(".")[0] not in nested}
+    nested, plain = _divided(group, cls, values)
     _check_names(group, label, cls, parser, plain)
     try:
         arguments = [f"--{group}.{option}={_text(value)}" for option, value in plain.items()]
@@ -95,9 +98,9 @@ def resolve(group: str, label: str, cls: type, given: Mapping[str, Any], default
         raise UserError(_type_error(group, label, cls, plain, str(error))) from error
     options = json.loads(json.dumps(content.get(group, {}), default=_plain))
     for name, stage in nested.items():
-        if defaults or stage.given:
+        if defaults or stage.stated:
             inner = resolve(group, f"{label}'s {name} {stage.label}", stage.cls, stage.options, defaults)
-            options |= {name: stage.label} if defaults or name in given else {}
+            options |= {name: stage.label} if defaults or name in values else {}
             options |= {f"{name}.{option}": value for option, value in inner.items()}
     return options
 
@@ -114,14 +117,14 @@ def typed(group: str, label: str, cls: type, options: Mapping[str, Any]) -> dict
     from ...quantizers.base import Nested
 
     parser = _parser(group, label, cls)
-    nested = {name: _nested(name, default, options) for name, default in nested_options(group, cls).items()}
-    plain = {option: value for option, value in options.items() if option.partition(".")[0] not in nested}
+    nested, plain = _divided(group, cls, options)
     read = parser.instantiate(parser.parse_object({group: plain} if plain else {}, defaults=False))
     values = dict(vars(read[group])) if group in read else {}
-    for name, stage in nested.items():
-        if stage.given:
-            values[name] = Nested(stage.cls, typed(group, stage.label, stage.cls, stage.options))
-    return values
+    return values | {
+        name: Nested(stage.cls, typed(group, stage.label, stage.cls, stage.options))
+        for name, stage in nested.items()
+        if stage.stated
+    }
 
 
 def nested_options(group: str, cls: type) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def nested_options(group: str, cls: type) -> dict[str, Any]:
 
 def nested_in(group: str, cls: type, options: Mapping[str, Any]) -> list[tuple[str, type]]:
     """Names and classes of the quantizers that options of a class name, those inside these included."""
-    stages = [_nested(name, default, options) for name, default in nested_options(group, cls).items()]
+    stages = _divided(group, cls, options)[0].values()
     inner = [part for stage in stages for part in nested_in(group, stage.cls, stage.options)]
     return [(stage.label, stage.cls) for stage in stages] + inner
 
@@ -142,21 +145,27 @@ class _Chosen(NamedTuple):
     label: str
     cls: type
     options: dict[str, Any]
-    given: bool
+    stated: bool
 
 
-def _nested(name: str, default: Any, given: Mapping[str, Any]) -> _Chosen:
-    """What `given` says of the option `name`: "nsvq" or {"name": "nsvq", ...}, and "name.option"."""
-    asked = given.get(name, {})
-    own = dict(asked) if isinstance(asked, Mapping) else {"name": asked}
-    own |= {option[len(name) + 1 :]: value for option, value in given.items() if option.startswith(f"{name}.")}
-    chosen = own.pop("name", None)
+def _divided(group: str, cls: type, options: Mapping[str, Any]) -> tuple[dict[str, _Chosen], dict[str, Any]]:
+    """The quantizers that options of a class name, and its other options."""
+    nested = {name: _nested(name, default, options) for name, default in nested_options(group, cls).items()}
+    return nested, {option: value for option, value in options.items() if option.partition(".")[0] not in nested}
+
+
+def _nested(name: str, default: Any, options: Mapping[str, Any]) -> _Chosen:
+    """What `options` say of the option `name`: "nsvq" or {"name": "nsvq", ...}, and "name.option"."""
+    entry = options.get(name, {})
+    inner = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+    inner |= {option[len(name) + 1 :]: value for option, value in options.items() if option.startswith(f"{name}.")}
+    chosen = inner.pop("name", None)
     if isinstance(chosen, type):
         chosen = add_class("quantizers", chosen)
     cls, preset = (default.cls, {}) if chosen is None else lookup("quantizers", str(chosen))
     kept = default.options if cls is default.cls else {}
     label = str(chosen or registered_name("quantizers", cls) or cls.__name__)
-    return _Chosen(label, cls, {**kept, **preset, **own}, bool(own) or chosen is not None)
+    return _Chosen(label, cls, {**kept, **preset, **inner}, bool(inner) or chosen is not None)
 
 
 @contextmanager
@@ -170,8 +179,9 @@ def told_by(label: str) -> Any:
         raise UserError(f"{label}: {' '.join(str(error).split())}") from error
 
 
-def parser_of(group: str, label: str, cls: type) -> ArgumentParser:
-    """The parser of a class's options, `--group.option`."""
+@cache
+def _parser(group: str, label: str, cls: type) -> ArgumentParser:
+    """The parser of a class's options, `--group.option`; read only: a search asks for it with every value it tries."""
     parser = ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False, usage="")
     try:
         skipped: set[str | int] = {*HANDED_OVER.get(group, ()), *nested_options(group, cls)}
@@ -179,12 +189,6 @@ def parser_of(group: str, label: str, cls: type) -> ArgumentParser:
     except ValueError as error:
         raise UserError(f"{label}: {' '.join(str(error).split())}") from error
     return parser
-
-
-@cache
-def _parser(group: str, label: str, cls: type) -> ArgumentParser:
-    """That parser made once, to be read only: a search asks for it with every value that it tries."""
-    return parser_of(group, label, cls)
 
 
 def options_of(group: str, cls: type) -> dict[str, inspect.Parameter]:
@@ -197,9 +201,9 @@ def options_of(group: str, cls: type) -> dict[str, inspect.Parameter]:
     }
 
 
-def _check_names(group: str, label: str, cls: type, parser: ArgumentParser, given: Mapping[str, Any]) -> None:
+def _check_names(group: str, label: str, cls: type, parser: ArgumentParser, options: Mapping[str, Any]) -> None:
     known = [*(parser.get_defaults().as_dict().get(group) or {}), *nested_options(group, cls)]
-    tops = {option.partition(".")[0]: option for option in given}
+    tops = {option.partition(".")[0]: option for option in options}
     for top, option in tops.items():
         if top not in known:
             has = f"It has: {', '.join(known)}" if known else "It has none"
@@ -210,29 +214,21 @@ def _check_names(group: str, label: str, cls: type, parser: ArgumentParser, give
             raise UserError(f"{label} needs an option: --{group}.{name} {kind.upper()}")
 
 
-def _type_error(group: str, label: str, cls: type, given: Mapping[str, Any], message: str) -> str:
+def _type_error(group: str, label: str, cls: type, options: Mapping[str, Any], message: str) -> str:
     match = re.search(rf'"{group}\.([^"]+)"', message)
     parameter = options_of(group, cls).get(match[1]) if match else None
-    if match is None or parameter is None or match[1] not in given:
+    if match is None or parameter is None or match[1] not in options:
         return f"{label}: {' '.join(message.split())}"
     kind = inspect.formatannotation(parameter.annotation).replace("Literal", "one of ").replace("typing.", "")
-    refused = _text(given[match[1]])
-    example = (
-        f", such as '[\"{refused}\"]'" if kind.startswith(("list[str]", "list[Any]")) and "[" not in refused else ""
-    )
+    refused = _text(options[match[1]])
+    listed = kind.startswith(("list[str]", "list[Any]")) and "[" not in refused
+    example = f", such as '[\"{refused}\"]'" if listed else ""
     return f"{label}: {match[1]}={refused} does not fit; it must be {kind}{example}"
 
 
 def _pieces(value: Any) -> list[str]:
     parts = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
     return [piece.strip() for part in parts for piece in str(part).split(",")]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 def _text(value: Any) -> str:

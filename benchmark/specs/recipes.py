@@ -1,6 +1,5 @@
 """What run files and recipes say: names, seed, bitrate, coder, and the options of each group."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +55,16 @@ def recipe_of(codec: str, profile: str | None) -> dict[str, Any]:
     name = f"{codec}-{profile or QUICK}"
     if name in recipes():
         return read_recipe(name)
-    if profile in (None, QUICK):
+    if profile is None or profile == QUICK:
         return {}
     profiles = [file.removeprefix(f"{codec}-") for file in recipes() if file.startswith(f"{codec}-")]
-    return read_recipe(str(profile), sorted({QUICK, *profiles, *recipes()}))
+    there = sorted({QUICK, *profiles, *recipes()})
+    raise UserError(f"no profile is called {profile!r}{nearest(profile, there)} There are: {', '.join(there)}")
 
 
-def read_recipe(name: str, names: Sequence[str] = ()) -> dict[str, Any]:
-    """The settings of a recipe; `names` are what it might be called instead."""
-    known = recipes()
-    if name not in known:
-        there = [*names] or [*known]
-        raise UserError(f"no profile is called {name!r}{nearest(name, there)} There are: {', '.join(there)}")
-    return read_settings(known[name])
+def read_recipe(name: str) -> dict[str, Any]:
+    """The settings of one of recipes()."""
+    return read_settings(recipes()[name])
 
 
 def _group_settings(where: str, group: str, value: Any) -> tuple[str, dict[str, Any]]:

@@ -36,7 +36,6 @@ NOUNS: dict[Kind, str] = {
     "classical": "classical codec",
 }
 FOLDERS: dict[Kind, str] = {"classical": "codecs.classical"}  # of the kinds that are not called like theirs
-ALSO: dict[Kind, tuple[Kind, ...]] = {"codecs": ("classical",)}  # kinds that answer to a name of another
 BUILT_IN = "built in"
 
 
@@ -79,25 +78,24 @@ def lookup(kind: Kind, name: str) -> tuple[type, dict[str, Any]]:
 
     A codec may be a classical one.
     """
-    kinds = (kind, *ALSO.get(kind, ()))
-    for each in kinds:
-        classes, others = found(each), presets(each)
+    for searched in _sharing(kind):
+        classes, others = found(searched), presets(searched)
         if name in classes:
             return classes[name], {}
         if name in others:
             registered, options = others[name]
             return classes[registered], options
-        if name in _scan(each).broken:
-            raise UserError(f"the {NOUNS[each]} {name!r} cannot be loaded: {_scan(each).broken[name]}")
-    there = [known for each in kinds for known in sorted(found(each))]
-    near = nearest(name, [*there, *(preset for each in kinds for preset in presets(each))])
+        if name in _scan(searched).broken:
+            raise UserError(f"the {NOUNS[searched]} {name!r} cannot be loaded: {_scan(searched).broken[name]}")
+    there = [known for searched in _sharing(kind) for known in sorted(found(searched))]
+    near = nearest(name, [*there, *(preset for searched in _sharing(kind) for preset in presets(searched))])
     raise UserError(f"no {NOUNS[kind]} is called {name!r}{near} There are: {', '.join(there)}")
 
 
 def registered_name(kind: Kind, cls: type) -> str | None:
     """The name under which a class is registered."""
-    kinds = (kind, *ALSO.get(kind, ()))
-    return next((name for each in kinds for name, known in found(each).items() if known is cls), None)
+    classes = (named for searched in _sharing(kind) for named in found(searched).items())
+    return next((name for name, known in classes if known is cls), None)
 
 
 def add_file(path: Path | str) -> tuple[Kind, str]:
@@ -144,6 +142,11 @@ def source_hash(cls: type) -> str:
 def base(kind: Kind) -> type:
     """The base class of a kind."""
     return getattr(importlib.import_module(f"{_folder(kind)}.base"), BASES[kind])
+
+
+def _sharing(kind: Kind) -> tuple[Kind, ...]:
+    """The kinds in which a name is looked up: a codec may be a classical one."""
+    return ("codecs", "classical") if kind == "codecs" else (kind,)
 
 
 def _folder(kind: Kind) -> str:
@@ -220,8 +223,8 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _hand_in(kind: Kind, name: str, cls: type, where: str) -> None:
-    asked: Kind = "codecs" if kind == "classical" else kind  # these two share their names
-    if any(name in _scan(each).classes or name in presets(each) for each in (asked, *ALSO.get(asked, ()))):
+    sharing = _sharing("codecs" if kind == "classical" else kind)
+    if any(name in _scan(other).classes or name in presets(other) for other in sharing):
         raise UserError(f"{where}: there is a {NOUNS[kind]} called {name!r} already; choose another name")
     _handed_in[kind][name] = (cls, where)
 

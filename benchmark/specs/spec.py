@@ -19,21 +19,15 @@ from .plugin import KINDS, NO_QUANTIZER, Plugin, find
 from .registry import PACKAGE
 from .training import Training
 
-LOCATION_OPTIONS = frozenset(
-    {"root", "download", "mirror"}
-)  # where the files lie; their contents are in data_fingerprint
+LOCATION_OPTIONS = frozenset({"root", "download", "mirror"})  # of files whose contents are in data_fingerprint
 MODEL, SPEC = "model.safetensors", "spec.yaml"  # in a run's folder
 ROOMS = ("metrics", "losses", "specs", "tracks", "training", "runs")
 MAKE_SCORES = ("quantizers", "codecs", "datamodules", *(f"benchmark/{room}" for room in ROOMS))
 MAKE_INTERVALS = ("leaderboards/statistics.py",)
 IDLE = (  # in these rooms, but no score hangs on it
     *("quantizers/checks/", "codecs/checks.py", "codecs/classical/checks.py", "datamodules/corpora/make_"),
-    *(
-        "benchmark/runs/wandb.py",
-        "benchmark/runs/transcode.py",
-        "benchmark/runs/outside/",
-        "benchmark/tracks/pictures.py",
-    ),
+    *("benchmark/runs/wandb.py", "benchmark/runs/transcode.py", "benchmark/runs/outside/"),
+    "benchmark/tracks/pictures.py",
 )
 
 
@@ -133,9 +127,8 @@ def statistics_version() -> str:
 def sources(places: Sequence[str]) -> dict[str, Path]:
     """The files of code in folders of the package, those left out on which no score hangs: name -> file."""
     root = Path(__file__).parents[2]
-    found = [sorted((root / place).rglob("*.py")) or [root / place] for place in places]  # a place may be a file
-    files = [path for some in found for path in some]
-    named = {path.relative_to(root).as_posix(): path for path in files}
+    listed = [sorted((root / place).rglob("*.py")) or [root / place] for place in places]  # a place may be a file
+    named = {path.relative_to(root).as_posix(): path for paths in listed for path in paths}
     return {name: path for name, path in named.items() if not name.startswith(IDLE)}
 
 

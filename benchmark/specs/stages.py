@@ -15,7 +15,7 @@ intelligibility of what is decoded, see training/ascent.py.
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from inspect import formatannotation
 from types import NoneType
@@ -31,6 +31,14 @@ def check_seconds(seconds: float) -> None:
     """ValueError where crops are so short that none has a VSTOI: STOI takes 30 frames of 256 samples at 10 kHz."""
     if not SHORTEST <= seconds < math.inf:
         raise ValueError(f"seconds={seconds} must be at least {SHORTEST}: of less there is no VSTOI")
+
+
+def demand(options: Any, holds: Callable[[Any], bool], what: str, *names: str) -> None:
+    """ValueError, which says what it must do, where one of these options does not hold."""
+    for name in names:
+        value = getattr(options, name)
+        if not holds(value):
+            raise ValueError(f"{name}={value} must {what}")
 
 
 @dataclass(frozen=True)
@@ -68,20 +76,14 @@ class SPSA:
     longest_step: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "pairs", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        demand(self, lambda number: number >= 1, "be at least 1", "steps", "pairs", "batch")
         check_seconds(self.seconds)
-        for name in ("a", "c"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be a positive number")
-        for name in ("stability", "gamma", "beta"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
-        if self.limit is not None and not self.limit > 1:
-            raise ValueError(f"limit={self.limit} must be above 1; VSTOI may then gain up to 1 / limit")
-        if self.longest_step is not None and not self.longest_step > 0:
-            raise ValueError(f"longest_step={self.longest_step} must be a positive norm")
+        demand(self, lambda number: 0 < number < math.inf, "be a positive number", "a", "c")
+        demand(self, lambda number: 0 <= number < math.inf, "be at least 0", "stability", "gamma", "beta")
+        if self.limit is not None:
+            demand(self, lambda number: number > 1, "be above 1; VSTOI may then gain up to 1 / limit", "limit")
+        if self.longest_step is not None:
+            demand(self, lambda number: number > 0, "be a positive norm", "longest_step")
 
     def gains(self, k: int) -> tuple[float, float]:
         """a_k and c_k of iteration k = 0, 1, ..."""
@@ -98,7 +100,7 @@ class Gradient:
     learning_rate: float | None = None  # None: the training's
 
     def __post_init__(self) -> None:
-        _positive(self, "steps", "learning_rate")
+        demand(self, _positive, "be above 0", "steps", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,8 @@ class VSTOI:
 
     def __post_init__(self) -> None:
         check_seconds(self.seconds)
-        _positive(self, "steps", "learning_rate", "batch", "limit")
-        if self.distortion < 0:
-            raise ValueError(f"distortion={self.distortion} must be at least 0")
+        demand(self, _positive, "be above 0", "steps", "learning_rate", "batch", "limit")
+        demand(self, lambda number: not number < 0, "be at least 0", "distortion")
 
 
 Stage = Gradient | Fit | VSTOI | SPSA
@@ -168,10 +169,10 @@ def written(stage: Stage) -> str:
 
 
 def _read(entry: str | Mapping[str, Any]) -> Stage:
-    given = _options_in(entry) if isinstance(entry, str) else dict(entry)
-    if len(given) != 1:
+    content = _options_in(entry) if isinstance(entry, str) else dict(entry)
+    if len(content) != 1:
         raise UserError(f"{entry!r} is more than one stage; write one an entry")
-    ((kind, options),) = given.items()
+    ((kind, options),) = content.items()
     if kind not in STAGES:
         raise UserError(f"no stage is called {kind!r}; there are: {', '.join(STAGES)}")
     known = {field.name: field.type for field in fields(STAGES[kind])}
@@ -217,11 +218,9 @@ def _check(stages: Sequence[Stage]) -> None:
         ready = ready or stage.quantized
 
 
-def _positive(stage: Stage, *names: str) -> None:
-    for name in names:
-        value = getattr(stage, name)
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name}={value} must be above 0")
+def _positive(number: float | None) -> bool:
+    """Or left out."""
+    return number is None or 0 < number < math.inf
 
 
 def _text(value: object) -> str:

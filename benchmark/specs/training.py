@@ -4,7 +4,13 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from .stages import plain, read_stages
+from .stages import demand, plain, read_stages
+
+POSITIVE = (
+    *("steps", "batch_size", "crop_seconds", "learning_rate", "later_phases"),
+    *("discriminator_learning_rate", "validate_every", "gradient_clip"),
+)
+SHARES = ("warmup", "rise", "cooldown", "adversarial_from")
 
 
 @dataclass(frozen=True)
@@ -35,24 +41,9 @@ class Training:
     stages: list[Any] | None = None  # in place of `steps`: stages in any form that stages.py reads; kept as Stage
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "crop_seconds",
-            "learning_rate",
-            "later_phases",
-            "discriminator_learning_rate",
-            "validate_every",
-            "gradient_clip",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("warmup", "rise", "cooldown", "adversarial_from"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
-        for name in ("adversarial_weight", "feature_weight", "workers"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
+        demand(self, lambda number: number > 0, "be above 0", *POSITIVE)
+        demand(self, lambda number: 0 <= number <= 1, "lie between 0 and 1", *SHARES)
+        demand(self, lambda number: number >= 0, "be at least 0", "adversarial_weight", "feature_weight", "workers")
         if self.discriminator_channels < 4 or self.discriminator_channels % 4:
             raise ValueError(f"discriminator_channels={self.discriminator_channels} must be a multiple of 4")
         if self.warmup >= 1:

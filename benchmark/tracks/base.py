@@ -34,6 +34,11 @@ class Heard(NamedTuple):
     clean: Tensor  # "B N" at 16 kHz
 
 
+def spread(count: int, of: int) -> Sequence[int]:
+    """At most `count` different numbers from 0 to of - 1, evenly spread, both ends included."""
+    return np.unique(np.linspace(0, of - 1, count).round().astype(int)).tolist()
+
+
 class FrontEnd(ABC):
     """How sound becomes the signal of a domain, and back; it needs no corpus."""
 
@@ -90,8 +95,9 @@ class Track(ABC):
     def typical_length(self) -> int:
         """Median length of a training signal, in samples."""
 
-    def prepare(self) -> None:  # noqa: B027 - the arrays of some tracks are there already
+    def prepare(self) -> None:
         """Load all that training needs. DataError: it cannot be used."""
+        _ = self.typical_length, self.validation_batch()
 
     @property
     def front_end(self) -> FrontEnd | None:

@@ -21,7 +21,7 @@ from ..losses.stimulation import band_selection_loss
 from ..metrics.base import Pending, Submit
 from ..metrics.intelligibility import vstoi
 from ..metrics.scoring.patterns import score_stimulation
-from .base import FrontEnd, Heard, Scorer, TestItem, Track, Watched
+from .base import FrontEnd, Heard, Scorer, TestItem, Track, Watched, spread
 from .pictures import electrodogram
 
 
@@ -76,7 +76,7 @@ class CochlearTrack(Track):
     def __init__(self, corpus: Recordings, config: AceConfig, alpha: float, watched: Watched | None = None) -> None:
         self.corpus, self.config, self.alpha, self.watched = corpus, config, alpha, watched
         self.scorer = CochlearScorer(config)
-        self._sounds: dict[str, WaveformSet] = {}
+        self._references: dict[str, WaveformSet] = {}
         self.signal_rate, self.leading = config.frame_rate, (BANDS,)
 
     @cached_property
@@ -98,9 +98,6 @@ class CochlearTrack(Track):
         crops = self.held_out.crops(self.VALIDATION_CROPS, self.VALIDATION_FRAMES, np.random.default_rng(0))
         return torch.from_numpy(crops)
 
-    def prepare(self) -> None:
-        _ = self.typical_length, self._validation
-
     @property
     def front_end(self) -> CochlearFrontEnd:
         return CochlearFrontEnd(self.config)
@@ -112,15 +109,16 @@ class CochlearTrack(Track):
         return self._validation
 
     def signals(self, split: Split, count: int) -> list[Tensor]:
-        patterns = {"train": self.patterns, "validation": self.held_out}[split]
-        chosen = np.unique(np.linspace(0, len(patterns) - 1, count).round().astype(int))
-        return [torch.from_numpy(np.array(patterns[index])) for index in chosen]
+        patterns = self._patterns(split)
+        return [torch.from_numpy(np.array(patterns[index])) for index in spread(count, len(patterns))]
 
     def heard(self, split: Split, count: int, seconds: float, generator: np.random.Generator) -> Heard:
-        patterns, sounds = self._pieces(split)
+        if split not in self._references:
+            self._references[split] = cached_references(self.corpus, split, progress=self.watched)
+        patterns, references = self._patterns(split), self._references[split]
         frames, hop = round(seconds * self.signal_rate), self.config.hop
         places = patterns.places(count, frames, generator)
-        clean = sounds.cut([(item, first * hop) for item, first in places], frames * hop)
+        clean = references.cut([(item, first * hop) for item, first in places], frames * hop)
         return Heard(torch.from_numpy(patterns.cut(places, frames)), torch.from_numpy(clean))
 
     def intelligibility(self, decoded: Tensor, clean: Tensor) -> Tensor:
@@ -129,11 +127,8 @@ class CochlearTrack(Track):
     def merit_of_variants(self, heard: Heard, limit: float | None) -> StackedVSTOI:
         return StackedVSTOI(heard.clean, heard.pattern, self.config, limit)
 
-    def _pieces(self, split: Split) -> tuple[PatternSet, WaveformSet]:
-        """Patterns, and what intelligibility is scored against."""
-        if split not in self._sounds:
-            self._sounds[split] = cached_references(self.corpus, split, progress=self.watched)
-        return {"train": self.patterns, "validation": self.held_out}[split], self._sounds[split]
+    def _patterns(self, split: Split) -> PatternSet:
+        return {"train": self.patterns, "validation": self.held_out}[split]
 
     def test_items(self) -> Sequence[Item]:
         return self.corpus.items("test")

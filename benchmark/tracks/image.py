@@ -15,7 +15,7 @@ from torch import Tensor
 from ...datamodules.base import Arrays, Split
 from ..metrics.base import Pending, Submit
 from ..metrics.scoring.items import score_item
-from .base import Scorer, TestItem, Track
+from .base import Scorer, TestItem, Track, spread
 
 PIXELS_PER_SECOND = 1000
 VALIDATION_IMAGES = 256
@@ -70,8 +70,7 @@ class ImageTrack(Track):
 
     def signals(self, split: Split, count: int) -> list[Tensor]:
         images = self.images[split]
-        chosen = np.unique(np.linspace(0, len(images) - 1, count).round().astype(int))
-        return [torch.from_numpy(images[index]) for index in chosen]
+        return [torch.from_numpy(images[index]) for index in spread(count, len(images))]
 
     def test_items(self) -> Sequence[int]:
         return range(len(self.images["test"]))

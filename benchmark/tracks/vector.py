@@ -15,7 +15,7 @@ from torch import Tensor
 from ...datamodules.base import Arrays, Split
 from ..metrics.base import Pending, Submit
 from ..metrics.scoring.items import score_item
-from .base import Scorer, TestItem, Track
+from .base import Scorer, TestItem, Track, spread
 
 VECTORS_PER_SECOND = 1000.0
 ITEMS = 10  # at most, of the test set
@@ -78,8 +78,7 @@ class VectorTrack(Track):
     def signals(self, split: Split, count: int) -> list[Tensor]:
         vectors = self.vectors[split]
         parts = np.array_split(vectors, max(1, vectors.shape[1] // self.typical_length), axis=1)
-        chosen = np.unique(np.linspace(0, len(parts) - 1, count).round().astype(int))
-        return [_signal(parts[index]) for index in chosen]
+        return [_signal(parts[index]) for index in spread(count, len(parts))]
 
     def test_items(self) -> Sequence[int]:
         return range(len(self.items))

@@ -16,7 +16,7 @@ from ..losses import LOSSES
 from ..metrics.base import Pending, Submit
 from ..metrics.nomad import offered
 from ..metrics.scoring.waveforms import score_waveform
-from .base import FrontEnd, Scorer, TestItem, Track, Watched
+from .base import FrontEnd, Scorer, TestItem, Track, Watched, spread
 from .pictures import spectrograms
 
 VALIDATION_CROPS, VALIDATION_SECONDS = 16, 1.0
@@ -94,9 +94,6 @@ class WaveformTrack(Track):
         length = round(VALIDATION_SECONDS * self.sample_rate)
         return torch.from_numpy(self.held_out.crops(VALIDATION_CROPS, length, np.random.default_rng(0)))
 
-    def prepare(self) -> None:
-        _ = self.typical_length, self._validation
-
     @property
     def front_end(self) -> WaveformFrontEnd:
         return WaveformFrontEnd(self.sample_rate, self.corpus.level)
@@ -109,17 +106,14 @@ class WaveformTrack(Track):
 
     def signals(self, split: Split, count: int) -> list[Tensor]:
         waveforms = {"train": self.waveforms, "validation": self.held_out}[split]
-        chosen = np.unique(np.linspace(0, len(waveforms) - 1, count).round().astype(int))
-        return [torch.from_numpy(np.array(waveforms[index])) for index in chosen]
+        return [torch.from_numpy(np.array(waveforms[index])) for index in spread(count, len(waveforms))]
 
     def test_items(self) -> Sequence[Item]:
         return self.corpus.items("test")
 
     def load(self, item: Item) -> TestItem:
-        clean = torch.from_numpy(self.corpus.load(item))
-        return TestItem(
-            item.name, clean, clean, len(clean) / self.sample_rate, len(clean), self.corpus.conditions(item)
-        )
+        clean, conditions = torch.from_numpy(self.corpus.load(item)), self.corpus.conditions(item)
+        return TestItem(item.name, clean, clean, len(clean) / self.sample_rate, len(clean), conditions)
 
     def loss(self, signal: Tensor, decoded: Tensor) -> Tensor:
         terms = self._terms.to(signal.device)

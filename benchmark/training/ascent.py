@@ -67,20 +67,14 @@ class _Progress:
 class _Ascender(ABC):
     """One way of climbing."""
 
-    def __init__(self, codec: Codec, track: Track, stage: Any, seed: int) -> None:
-        self.codec, self.track, self.stage, self.seed = codec, track, stage, seed
+    engine: torch.optim.Optimizer | Climber  # whose state a resumed stage needs beside the codec's own
+
+    def __init__(self, codec: Codec, track: Track, stage: Any) -> None:
+        self.codec, self.track, self.stage = codec, track, stage
 
     @abstractmethod
     def step(self, k: int, heard: Heard) -> bool:
         """Step k of the stage; whether anything moved."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """What a resumed stage needs beside the codec's own state; plain values and tensors."""
-
-    @abstractmethod
-    def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of state()."""
 
 
 class _ByGradient(_Ascender):
@@ -89,10 +83,10 @@ class _ByGradient(_Ascender):
     Carried back through the feedback of some two thousand frames, a gradient may overflow.
     """
 
-    def __init__(self, codec: Codec, track: Track, stage: VSTOI, seed: int, clip: float) -> None:
-        super().__init__(codec, track, stage, seed)
+    def __init__(self, codec: Codec, track: Track, stage: VSTOI, clip: float) -> None:
+        super().__init__(codec, track, stage)
         self.parameters = [p for p in codec.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=stage.learning_rate)
+        self.engine = self.optimizer = torch.optim.Adam(self.parameters, lr=stage.learning_rate)
         self.clip = clip
 
     def step(self, k: int, heard: Heard) -> bool:
@@ -117,12 +111,6 @@ class _ByGradient(_Ascender):
             self.codec.update(coded, (k + 1) / steps)
         return moved
 
-    def state(self) -> dict[str, Any]:
-        return self.optimizer.state_dict()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state)
-
     def _merit(self, decoded: Tensor, heard: Heard) -> Tensor:
         """VSTOI "B", balanced where the stage asks for it."""
         scores = self.track.intelligibility(decoded, heard.clean)
@@ -137,20 +125,14 @@ class _BySPSA(_Ascender):
     """Perturbations of every parameter that what is decoded depends on, codebooks included."""
 
     def __init__(self, codec: Codec, track: Track, stage: SPSA, seed: int) -> None:
-        super().__init__(codec, track, stage, seed)
+        super().__init__(codec, track, stage)
         probe = track.heard("train", 1, stage.seconds, np.random.default_rng([seed, stage.steps]))
         _enter(codec, stage.quantized)
-        self.spsa = Climber(deciding_parameters(codec.eval(), probe.pattern), stage, seed)
+        self.engine = self.climber = Climber(deciding_parameters(codec.eval(), probe.pattern), stage, seed)
 
     def step(self, k: int, heard: Heard) -> bool:
         merit = self.track.merit_of_variants(heard, self.stage.limit)
-        return math.isfinite(climb(self.spsa, self.codec.eval(), heard.pattern, merit).value)
-
-    def state(self) -> dict[str, Any]:
-        return self.spsa.state_dict()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.spsa.load_state_dict(state)
+        return math.isfinite(climb(self.climber, self.codec.eval(), heard.pattern, merit).value)
 
 
 def ascend(codec: Codec, job: Job, stage: VSTOI | SPSA, earlier: int = 0) -> Ascent:
@@ -159,7 +141,11 @@ def ascend(codec: Codec, job: Job, stage: VSTOI | SPSA, earlier: int = 0) -> Asc
     `earlier`: steps of the stages before it, which are added to those told to a logger.
     """
     track, seed = job.track, job.seed
-    ascender = _ascender(codec, job, stage)
+    ascender: _Ascender
+    if isinstance(stage, VSTOI):
+        ascender = _ByGradient(codec, track, stage, job.training.gradient_clip)
+    else:
+        ascender = _BySPSA(codec, track, stage, seed)
     job.folder.mkdir(parents=True, exist_ok=True)
     checkpoint = job.folder / "last.ckpt"
     progress = _resume(checkpoint, codec, ascender)
@@ -192,12 +178,6 @@ def ascend(codec: Codec, job: Job, stage: VSTOI | SPSA, earlier: int = 0) -> Asc
     return Ascent(progress.curve, progress.spent + time.monotonic() - kept, progress.skipped)
 
 
-def _ascender(codec: Codec, job: Job, stage: VSTOI | SPSA) -> _Ascender:
-    if isinstance(stage, VSTOI):
-        return _ByGradient(codec, job.track, stage, job.seed, job.training.gradient_clip)
-    return _BySPSA(codec, job.track, stage, job.seed)
-
-
 def _diverged(kind: str, step: int) -> UserError:
     return UserError(f"the stage {kind} diverged, as was seen at step {step}; {REMEDIES[kind]}")
 
@@ -228,7 +208,8 @@ def _heard(codec: Codec, track: Track, stage: VSTOI | SPSA, held_out: Heard) -> 
 def _keep(path: Path, codec: Codec, ascender: _Ascender, progress: _Progress, seconds: float) -> None:
     progress.spent += seconds
     content = io.BytesIO()
-    torch.save({"codec": codec.state_dict(), "ascender": ascender.state(), "progress": asdict(progress)}, content)
+    state = {"codec": codec.state_dict(), "ascender": ascender.engine.state_dict(), "progress": asdict(progress)}
+    torch.save(state, content)
     write_whole(path, content.getvalue())
 
 
@@ -237,5 +218,5 @@ def _resume(path: Path, codec: Codec, ascender: _Ascender) -> _Progress:
         return _Progress()
     content = torch.load(path, weights_only=True, map_location="cpu")
     codec.load_state_dict(content["codec"])
-    ascender.restore(content["ascender"])
+    ascender.engine.load_state_dict(content["ascender"])
     return _Progress(**content["progress"])

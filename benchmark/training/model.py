@@ -137,17 +137,17 @@ def _searched(spec: Spec, search: RateSearch, track: Track, folder: Path, logger
 def _configured(spec: Spec, bits: float) -> list[Any] | None:
     """What a spec's codec and quantizers are built with at so many bits per position; None where one refuses."""
     codec = codec_for(spec.codec, bits)
-    asked: list[Any] = [codec.options]
+    parts: list[Any] = [codec.options]
 
     def make(channels: int, share: float) -> Quantizer:
-        asked.append([channels, options_for(spec.quantizer, channels, bits * share)])
+        parts.append([channels, options_for(spec.quantizer, channels, bits * share)])
         return Identity(channels)
 
     try:
         codec.build(make)
     except UserError:
         return None
-    return asked
+    return parts
 
 
 def _fitted_rate(spec: Spec, codec: Codec, track: Track) -> float:
@@ -157,9 +157,7 @@ def _fitted_rate(spec: Spec, codec: Codec, track: Track) -> float:
 
 def _fit_tables(spec: Spec, codec: Codec, track: Track) -> None:
     """The coding tables, on training codes."""
-    length = min(
-        round(TABLE_SECONDS * track.signal_rate), track.typical_length
-    )  # padding would favour codes of silence
+    length = min(round(TABLE_SECONDS * track.signal_rate), track.typical_length)  # padding would favour silence
     generator = np.random.default_rng([spec.seed, spec.training.steps + 2])
     crops = track.training_batch(TABLE_CROPS, length, generator)
     codec.fit_tables(torch.cat([codec.encode(some) for some in crops.split(AT_ONCE)]))

@@ -192,15 +192,15 @@ def converged(curve: list[tuple[int, float, bool]], training: Training, phases: 
     half, last = begin + (end - begin) / 2, begin + 3 * (end - begin) / 4
     early = [loss for step, loss, quantized in curve if quantized and half < step <= last]
     late = [loss for step, loss, quantized in curve if quantized and last < step <= end]
-    if not early or not late:
-        return False
-    return abs(float(np.mean(late)) / float(np.mean(early)) - 1) < FLAT
+    return bool(early and late) and abs(float(np.mean(late)) / float(np.mean(early)) - 1) < FLAT
 
 
 def check_training(codec: Codec, training: Training, signal_rate: float) -> None:
     """UserError where a codec cannot be trained so, in any of its stages, on signals of so many samples per second."""
     stages = training.stages
-    for steps in [training.steps] if stages is None else [each.steps for each in stages if isinstance(each, Gradient)]:
+    for steps in (
+        [training.steps] if stages is None else [stage.steps for stage in stages if isinstance(stage, Gradient)]
+    ):
         check_phases(codec, steps)
     ascents = [stage.kind for stage in stages or () if isinstance(stage, VSTOI | SPSA)]
     if ascents and codec.domain != "stimulation":
@@ -208,15 +208,13 @@ def check_training(codec: Codec, training: Training, signal_rate: float) -> None
             f"the stage {ascents[0]} ascends the VSTOI of stimulation patterns, and {type(codec).__name__} codes none; "
             "leave it out of --training.stages"
         )
-    if training.adversarial_weight == 0:
-        return
-    if codec.domain != "waveform":
+    if training.adversarial_weight and codec.domain != "waveform":
         raise UserError(
             f"discriminators judge waveforms, and {type(codec).__name__} codes none; "
             "leave out --training.adversarial_weight"
         )
     length = crop_length(training, signal_rate)
-    if length < SHORTEST:
+    if training.adversarial_weight and length < SHORTEST:
         raise UserError(
             f"--training.crop_seconds {training.crop_seconds:g} gives crops of {length} samples, discriminators need "
             f"{SHORTEST}: at least {SHORTEST / signal_rate:.3g}"

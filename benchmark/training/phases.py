@@ -60,7 +60,7 @@ def enter(codec: Codec, phase: int, trained: Collection[str]) -> None:
     codec.eval()
     codec.get_submodule(name).train()
     for parameter, values in codec.named_parameters():
-        values.requires_grad_(parameter in trained and _within(parameter, name))
+        values.requires_grad_(parameter in trained and (not name or parameter.startswith(f"{name}.")))
 
 
 def leave(codec: Codec, trained: Collection[str]) -> None:
@@ -74,7 +74,3 @@ def _learns(child: nn.Module) -> bool:
     """Whether gradients train a parameter, or a quantizer has one: k-means and moving averages train theirs without."""
     quantizers = (module for module in child.modules() if isinstance(module, Quantizer))
     return any(p.requires_grad for p in child.parameters()) or any(list(q.parameters()) for q in quantizers)
-
-
-def _within(parameter: str, child: str) -> bool:
-    return not child or parameter.startswith(f"{child}.")

@@ -113,7 +113,7 @@ class RateSearch:
             self.trials.append(trial)
         elif self.trials[-1] != before[0]:
             self.trials.append(before[0]._replace(seconds=0.0))
-        write_whole(self.file, json.dumps([each._asdict() for each in self.trials], indent=1))
+        write_whole(self.file, json.dumps([kept._asdict() for kept in self.trials], indent=1))
 
     def bits(self) -> float:
         """Bits per position of the next trial: along the line through the last two in logarithms."""
@@ -182,7 +182,7 @@ def trim(codec: Codec, wanted: float, measured: Callable[[], float]) -> tuple[fl
         if now == before or start == end:
             break
         amount = end + (wanted - now) * (end - start) / (now - before)
-    best = min(tried, key=lambda each: abs(each[0] / wanted - 1))
+    best = min(tried, key=lambda attempt: abs(attempt[0] / wanted - 1))
     if best is not tried[-1]:
         _widened(codec, best[1] - tried[-1][1], measured)
     return best
@@ -205,22 +205,19 @@ def options_for(quantizer: Plugin[Quantizer], channels: int, bits: float) -> dic
     fixing = sorted(option for option in quantizer.options if option.rpartition(".")[2] in steering)
     if fixing:
         raise _twice(fixing)
-    found: dict[int, dict[str, Any]] = {}  # nearest above and below what was asked
+    sides: dict[int, dict[str, Any]] = {}  # nearest to what was asked: there, above and below
     refusal = ValueError(f"cannot spend {bits:g} bit per position")
     for percent in REACH:
         side = (percent > 0) - (percent < 0)
-        if side in found:
+        if 0 in sides or side in sides:
             continue
         try:
-            found[side] = quantizer.cls.for_rate(channels, bits * (1 + percent / 100), **fixed)
+            sides[side] = quantizer.cls.for_rate(channels, bits * (1 + percent / 100), **fixed)
         except ValueError as error:
             refusal = error if percent == 0 else refusal
-            continue
-        if side == 0 or len(found) == 2:
-            break
-    if 0 not in found and len(found) < 2:  # not a step between two rates, but beyond the last one
+    if 0 not in sides and len(sides) < 2:  # not a step between two rates, but beyond the last one
         raise UserError(f"--bitrate asks {quantizer.name} for {bits:.4g} bit per position: {refusal}") from refusal
-    chosen = found[0] if 0 in found else next(iter(found.values()))
+    chosen = next(iter(sides.values()))
     fixing = sorted(chosen.keys() & quantizer.options.keys())
     if fixing or not chosen:
         raise _twice(fixing or list(quantizer.options))

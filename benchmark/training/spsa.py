@@ -81,7 +81,7 @@ class Climber:
         return Iteration(float(torch.cat(values).double().mean()), spread, length)
 
     def _climb(self, total: dict[str, Tensor], scale: float) -> float:
-        norms = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in total.values()]
+        norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in total.values()]
         length = scale * float(torch.stack(norms).square().sum().sqrt())
         longest = self.options.longest_step
         if longest is not None and length > longest:
@@ -123,16 +123,16 @@ def deciding_parameters(codec: Codec, signal: Tensor) -> dict[str, Tensor]:
     start closed. The codec has to be in eval mode, its quantizers bypassed if they are to be.
     """
     within = {id(value) for quantizer in codec.quantizers for value in quantizer.parameters()}
-    names = [name for name, value in codec.named_parameters() if id(value) not in within]
-    inner = [name for name, value in codec.named_parameters() if id(value) in within]
+    named = dict(codec.named_parameters())
+    inner = [name for name, value in named.items() if id(value) in within]
     deciding = _changing(codec, signal, inner)
     bypassed = [quantizer.bypass for quantizer in codec.quantizers]
     for quantizer in codec.quantizers:  # a code hides small changes of latents
         quantizer.bypass = True
-    deciding |= _changing(codec, signal, names)
+    deciding |= _changing(codec, signal, [name for name in named if name not in inner])
     for quantizer, bypass in zip(codec.quantizers, bypassed, strict=True):
         quantizer.bypass = bypass
-    return {name: value for name, value in codec.named_parameters() if name in deciding}
+    return {name: value for name, value in named.items() if name in deciding}
 
 
 def _changing(codec: Codec, signal: Tensor, names: list[str]) -> set[str]:

@@ -8,7 +8,6 @@ folder of such states, KEY the digest of all that made them.
 import hashlib
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +55,9 @@ def train_as_asked(codec: Codec, job: Job, shared: tuple[Path, Any] | None = Non
     if job.training.stages is None:
         module = train(codec, job)
         return Trained(codec, module.curve, module.spent, [])
-    stages = _with_fit(job.training.stages)
+    stages: list[Stage] = [*job.training.stages]
+    if not any(stage.quantized for stage in stages):  # then quantizers are fitted at last
+        stages.append(Fit())
     if shared is not None:
         shared = shared[0], [shared[1], _initial(codec)]
     curve: Curve = []
@@ -65,7 +66,7 @@ def train_as_asked(codec: Codec, job: Job, shared: tuple[Path, Any] | None = Non
         place = job.folder / f"stage-{number}"
         kept = _kept(place, stages[: number + 1], shared)
         start = sum(earlier.steps for earlier in stages[:number])
-        done = next((found for path in kept if (found := _read(path)) is not None), None)
+        done = next((_read(path) for path in kept if path.exists()), None)
         if done is None:
             joined = any(earlier.quantized for earlier in stages[:number])
             done = _run(codec, job._replace(seed=_seed(job.seed, number), folder=place), stage, joined, start)
@@ -128,11 +129,6 @@ def _quantizers_in(codec: Codec) -> tuple[str, ...]:
     return tuple(f"{name}." for name, module in codec.named_modules() if isinstance(module, Quantizer))
 
 
-def _with_fit(stages: Sequence[Stage]) -> list[Stage]:
-    """Quantizers that no stage has fitted are fitted at last."""
-    return [*stages] if any(stage.quantized for stage in stages) else [*stages, Fit()]
-
-
 def _seed(seed: int, number: int) -> int:
     """The seed of a stage; the first one's is the run's own."""
     return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
@@ -140,12 +136,12 @@ def _seed(seed: int, number: int) -> int:
 
 def _kept(place: Path, stages: list[Stage], shared: tuple[Path, Any] | None) -> list[Path]:
     """Where a finished stage is kept: in the run's folder and, before quantizers came in, for other runs too."""
-    own = place.with_suffix(".safetensors")
+    file = place.with_suffix(".safetensors")
     if shared is None or any(stage.quantized for stage in stages):
-        return [own]
+        return [file]
     folder, made_of = shared
     text = json.dumps([made_of, [written(stage) for stage in stages]], sort_keys=True)
-    return [own, folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"]
+    return [file, folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"]
 
 
 def _write(path: Path, done: Done) -> None:
@@ -153,9 +149,7 @@ def _write(path: Path, done: Done) -> None:
     write_whole(path, save(done.state, {"report": json.dumps(done.report)}))
 
 
-def _read(path: Path) -> Done | None:
-    if not path.exists():
-        return None
+def _read(path: Path) -> Done:
     try:
         with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping

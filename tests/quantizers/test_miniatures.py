@@ -69,7 +69,7 @@ class Cascade(Codec):
 class Vectors(Track):
     """Correlated Gaussian vectors."""
 
-    name, signal_rate = "vector", 1.0
+    signal_rate, typical_length = 1.0, 50
     mix = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 
     def training_batch(self, batch_size: int, length: int, generator: object) -> Tensor:
@@ -92,12 +92,6 @@ class Vectors(Track):
 
     def load(self, item: object) -> TestItem:
         raise LookupError(item)
-
-    def score(self, item: object, decoded: Tensor) -> dict[str, float]:
-        return {}
-
-    def show(self, item: object, decoded: Tensor, folder: Path) -> None:
-        return None
 
 
 @pytest.mark.parametrize("method", [NSVQ, EMAVQ])

@@ -57,7 +57,7 @@ class Cascade(Codec):
 class Vectors(Track):
     """Correlated Gaussian vectors."""
 
-    name, signal_rate, leading = "vector", 1.0, (4,)
+    signal_rate, leading, typical_length = 1.0, (4,), 50
     mix = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 
     def training_batch(self, batch_size: int, length: int, generator: np.random.Generator) -> Tensor:
@@ -78,12 +78,6 @@ class Vectors(Track):
 
     def load(self, item: object) -> TestItem:
         raise LookupError(item)
-
-    def score(self, item: object, decoded: Tensor, pool: object) -> Any:
-        return {}
-
-    def show(self, item: object, decoded: Tensor, folder: Path) -> None:
-        return None
 
 
 def cascade() -> Cascade:
