@@ -131,7 +131,7 @@ def test_each_group_starts_from_its_own_channels() -> None:
 
 def test_groups_are_as_equal_as_possible() -> None:
     assert [part.channels for part in Product(32, Nested(NSVQ, SMALL), groups=3).active_parts()] == [11, 11, 10]
-    assert [part.channels for part in Product(5, Nested(NSVQ, SMALL), groups=5).each()] == [1] * 5
+    assert [part.channels for part in Product(5, Nested(NSVQ, SMALL), groups=5).active_parts()] == [1] * 5
 
 
 @pytest.mark.parametrize(
