@@ -202,7 +202,7 @@ def state_round_trips(subject: Subject) -> None:
     other.load_state_dict(load(data))
     demand(save(other.state_dict()) == data, "a fresh codec that loaded the state saves other bytes")
     for training in (False, True):
-        first, second = (seeded(each.train(training), signal) for each in (codec, other))
+        first, second = (seeded(module.train(training), signal) for module in (codec, other))
         demand(
             same(first.signal, second.signal) and same(first.quantized, second.quantized),
             f"a fresh codec that loaded the state differs in {mode(codec)}; keep all state in Parameters and buffers",
@@ -215,16 +215,16 @@ def frozen_phases_do_not_move(subject: Subject) -> None:
     for number, phase in enumerate((*subject.codec().phases, None)):  # None: everything is frozen
         codec = subject.codec()
         codec.phase = None if phase is None else number
-        asked = {name for name, parameter in codec.named_parameters() if parameter.requires_grad}
+        trainable = {name for name, parameter in codec.named_parameters() if parameter.requires_grad}
         begins = tuple(f"{child}." if child else "" for child in codec.phases)
-        outside = sorted(name for name in asked if not name.startswith(begins))
+        outside = sorted(name for name in trainable if not name.startswith(begins))
         demand(not outside, f"no phase trains {', '.join(outside)}; name its module in phases")
         codec.requires_grad_(False)
         begin = "no phase" if phase is None else f"{phase}." if phase else ""
         if phase is not None:
             codec.get_submodule(phase).train()
         trained = [
-            p.requires_grad_() for name, p in codec.named_parameters() if name in asked and name.startswith(begin)
+            p.requires_grad_() for name, p in codec.named_parameters() if name in trainable and name.startswith(begin)
         ]
         before = state_of(codec)
         out: Coded = codec(subject.signal(codec))

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from .base import Item, Recordings, Split, root_folder, shown
 from .errors import DataError
-from .parts.tree import Splits, audio_files, check_splits, given_splits, hashed_splits, in_splits, named_items
+from .parts.tree import Splits, audio_files, check_splits, hashed_splits, in_splits, named_items, splits_by_folder
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -46,10 +46,10 @@ class Folder(Recordings):
         paths = list(audio_files(root, SUFFIXES))
         if not paths:
             raise DataError(f"{shown(root)}: holds no WAV, FLAC, OGG or MP3 file")
-        given = given_splits(root, paths)
-        items = named_items(root, paths, depth=1 if given else 0)
+        by_folder = splits_by_folder(root, paths)
+        items = named_items(root, paths, depth=1 if by_folder else 0)
         if self.skip_bad:
             items = self.usable(items)
-        splits = in_splits(items, given or hashed_splits(root, items))
+        splits = in_splits(items, by_folder or hashed_splits(root, items))
         check_splits(root, splits)
         return splits

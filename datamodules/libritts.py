@@ -13,7 +13,7 @@ from typing import ClassVar
 from .base import Item, Recordings, Split, shown
 from .errors import DataError
 from .parts.downloads import Archive, located
-from .parts.tree import Splits, first_of_each, in_splits, shared_out
+from .parts.tree import Splits, first_per_speaker, in_splits, shared_out
 
 ARCHIVE = Archive(
     "train-clean-100.tar.gz",
@@ -70,7 +70,7 @@ class LibriTTS(Recordings):
         kinds = {path: subset.partition("-")[0] for path, subset in subsets.items()}
         owners: dict[Path, Split] = {path: SUBSETS[kind] for path, kind in kinds.items() if kind in SUBSETS}
         items = [Item(path.stem, path, path.parent.parent.name) for path in owners]
-        items = first_of_each(items, self.utterances_per_speaker)
+        items = first_per_speaker(items, self.utterances_per_speaker)
         splits = in_splits(items, owners)
         if splits["train"] and not splits["validation"] and not splits["test"]:
             speakers = shared_out(home, {item.speaker for item in items})

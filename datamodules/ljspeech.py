@@ -58,8 +58,10 @@ class LJSpeech(Recordings):
         places = ("LJSpeech-1.1/wavs", "wavs", ".")
         patterns = ("LJ*-*.wav", "LJ*-*.flac")
         home = located("ljspeech", self.root, places, patterns, ARCHIVE, self.mirror if self.download else None)
-        found = {path: match for path in home.iterdir() if (match := NAME.fullmatch(path.name))}
-        chapters = {path: match[1] for path, match in found.items()}
-        units = chapters if len(set(chapters.values())) > 2 else {path: path.stem for path in found}
+        matches = {path: match for path in home.iterdir() if (match := NAME.fullmatch(path.name))}
+        chapters = {path: match[1] for path, match in matches.items()}
+        units = chapters if len(set(chapters.values())) > 2 else {path: path.stem for path in matches}
         owners = shared_out(home, units.values(), "utterances")
-        return in_splits([Item(path.stem, path, "LJ") for path in found], {path: owners[units[path]] for path in found})
+        return in_splits(
+            [Item(path.stem, path, "LJ") for path in matches], {path: owners[units[path]] for path in matches}
+        )

@@ -14,7 +14,7 @@ import soundfile
 
 from .base import Content, Item, Recordings, Split, root_folder, shown
 from .errors import DataError
-from .parts.tree import Splits, audio_files, check_splits, given_splits, hashed_splits, in_splits, named_items
+from .parts.tree import Splits, audio_files, check_splits, hashed_splits, in_splits, named_items, splits_by_folder
 
 LOSSY_SUFFIXES = (".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".wma")
 SUFFIXES = (".wav", ".flac", ".aif", ".aiff", *LOSSY_SUFFIXES)
@@ -62,12 +62,12 @@ class Music(Recordings):
         paths = list(audio_files(root, SUFFIXES))
         if not paths:
             raise DataError(f"{shown(root)}: holds no file of music ({', '.join(SUFFIXES)})")
-        given = given_splits(root, paths)
-        items = named_items(root, paths, depth=1 if given else 0)
+        by_folder = splits_by_folder(root, paths)
+        items = named_items(root, paths, depth=1 if by_folder else 0)
         if self.skip_bad:
             items = self.usable(items)
         lossy = {item.speaker for item in items if is_lossy(item.path)}
-        owners = given or hashed_splits(root, items, {item.speaker for item in items} - lossy)
+        owners = by_folder or hashed_splits(root, items, {item.speaker for item in items} - lossy)
         for item in items:
             if item.speaker in lossy and owners[item.path] == "test":
                 owners[item.path] = "train"

@@ -33,7 +33,7 @@ from .cochlear.noise_files import APART_SECONDS, SHARES, NoiseFiles
 from .cochlear.room import ROOMS, SIDES, room_response
 from .cochlear.sofa import SofaHead
 from .errors import DataError
-from .parts.tree import Splits, first_of_each
+from .parts.tree import Splits, first_per_speaker
 
 VERSION = 1  # raise it when the same files and options give other scenes
 POOL = 32  # recordings of a split from which babble is made
@@ -86,7 +86,7 @@ class Scenes(Recordings):
         self.head = _head(head)
         self.recorded = NoiseFiles(noise)
         self.seed = seed
-        self._given = Lists([*map(float, snrs or ())], noises or (), scenarios or (), [*map(float, azimuths or ())])
+        self._choices = Lists([*map(float, snrs or ())], noises or (), scenarios or (), [*map(float, azimuths or ())])
         self._responses: dict[tuple[str, float], np.ndarray] = {}
         self._voices: dict[Split, dict[Item, np.ndarray]] = {}
         self._latest: tuple[Item, np.ndarray, np.ndarray] | None = None
@@ -113,11 +113,11 @@ class Scenes(Recordings):
 
     def lists(self, split: Split) -> Lists:
         """What the scenes of a split are drawn from; DataError where a noise is not at hand."""
-        given, table = self._given, TABLE[split]
-        noises = given.noises or tuple(self.recorded.paths) or table.noises
+        choices, table = self._choices, TABLE[split]
+        noises = choices.noises or tuple(self.recorded.paths) or table.noises
         check_names("noises", noises, sorted({*SURROGATES, *self.recorded.paths}))
         return Lists(
-            given.snrs or table.snrs, noises, given.scenarios or table.scenarios, given.azimuths or table.azimuths
+            choices.snrs or table.snrs, noises, choices.scenarios or table.scenarios, choices.azimuths or table.azimuths
         )
 
     def ingredients(self) -> Iterator[tuple[str, ...]]:
@@ -135,19 +135,19 @@ class Scenes(Recordings):
     def notes(self) -> list[str]:
         """What stands in for the recordings of the paper, and what the speech corpus has to say."""
         used = {name for split in SPLITS for name in self.lists(split).noises}
-        synthetic, own = used - self.recorded.paths.keys(), used & self.recorded.paths.keys()
-        said = [f"the speech is {type(self.speech).title}; Hinrichs et al. used TIMIT", self.head.note()]
+        synthetic, recorded = used - self.recorded.paths.keys(), used & self.recorded.paths.keys()
+        notes = [f"the speech is {type(self.speech).title}; Hinrichs et al. used TIMIT", self.head.note()]
         if synthetic:
-            said.append(
+            notes.append(
                 f"noises {', '.join(sorted(synthetic))} are synthetic surrogates (CCITT: G.227), not recordings"
             )
-        if own:
-            said.append(f"noises {', '.join(sorted(own))} are the user's recordings")
-            same = sorted(name for name in own if not self.recorded.apart(name))
+        if recorded:
+            notes.append(f"noises {', '.join(sorted(recorded))} are the user's recordings")
+            same = sorted(name for name in recorded if not self.recorded.apart(name))
             if same:
-                said.append(f"of {', '.join(same)}, shorter than a minute, all splits hear the same")
-        said.append("codecs of waveforms are scored against the mixture that they code, not against the speech in it")
-        return said + self.speech.notes()
+                notes.append(f"of {', '.join(same)}, shorter than a minute, all splits hear the same")
+        notes.append("codecs of waveforms are scored against the mixture that they code, not against the speech in it")
+        return notes + self.speech.notes()
 
     def _mixed(self, item: Item) -> tuple[np.ndarray, np.ndarray]:
         """Mixture and target; the latest are remembered, as they are asked for one after the other."""
@@ -219,7 +219,7 @@ class Scenes(Recordings):
     @cached_property
     def _splits(self) -> Splits:
         count = None if "utterances_per_speaker" in _options(type(self.speech)) else self.utterances_per_speaker
-        return {split: first_of_each(self.speech.items(split), count) for split in SPLITS}
+        return {split: first_per_speaker(self.speech.items(split), count) for split in SPLITS}
 
     @cached_property
     def _homes(self) -> dict[str, Split]:
@@ -245,17 +245,17 @@ def _speech_corpus(name: str, root: str, utterances_per_speaker: int | None) -> 
         raise DataError(
             f"--data.speech {name}: no such speech corpus; there are {', '.join(filter(_speech_class, siblings))}"
         )
-    asked = {"root": root or None, "utterances_per_speaker": utterances_per_speaker}
+    options = {"root": root or None, "utterances_per_speaker": utterances_per_speaker}
     if root and "root" not in _options(cls):
         raise DataError(f"--data.root {root}: {name} has its own place; leave it out, or name a --data.speech")
-    return cls(**{option: value for option, value in asked.items() if option in _options(cls) and value is not None})
+    return cls(**{option: value for option, value in options.items() if option in _options(cls) and value is not None})
 
 
 def _speech_class(name: str) -> type[Recordings] | None:
     """The speech corpus that a sibling of this file defines."""
     module = importlib.import_module(f"{__package__}.{name}")
-    found = [cls for _, cls in inspect.getmembers(module, inspect.isclass) if cls.__module__ == module.__name__]
-    speech = [cls for cls in found if issubclass(cls, Recordings) and cls.kind == "speech"]
+    classes = [cls for _, cls in inspect.getmembers(module, inspect.isclass) if cls.__module__ == module.__name__]
+    speech = [cls for cls in classes if issubclass(cls, Recordings) and cls.kind == "speech"]
     return next((cls for cls in speech if cls not in (Recordings, Scenes)), None)
 
 

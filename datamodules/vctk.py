@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from .base import Item, Recordings, Split, shown
 from .errors import DataError
 from .parts.downloads import Archive, located
-from .parts.tree import Splits, first_of_each, in_splits, shared_out
+from .parts.tree import Splits, first_per_speaker, in_splits, shared_out
 
 ARCHIVE = Archive(
     "VCTK-Corpus-0.92.zip",
@@ -72,6 +72,6 @@ class VCTK(Recordings):
             raise DataError(
                 f"{shown(home)} holds no recordings of microphone {self.mic}; pass --data.mic {3 - self.mic}"
             )
-        items = first_of_each(items, self.utterances_per_speaker)
+        items = first_per_speaker(items, self.utterances_per_speaker)
         owners = shared_out(home, {item.speaker for item in items})
         return in_splits(items, {item.path: owners[item.speaker] for item in items})

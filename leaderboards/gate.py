@@ -84,11 +84,11 @@ def same_machine(a: Record, b: Record) -> bool:
 
 def machines(baseline: Record, candidate: Record) -> str:
     """One line: CPU model and torch version of both runs."""
-    said = []
+    descriptions = []
     for role, record in (("baseline", baseline), ("candidate", candidate)):
         cpu, torch = (record.environment.get(key) or "unknown" for key in ("cpu", "torch"))
-        said.append(f"{role}: CPU {cpu}, torch {torch}")
-    return " · ".join(said)
+        descriptions.append(f"{role}: CPU {cpu}, torch {torch}")
+    return " · ".join(descriptions)
 
 
 def exit_code(comparisons: Sequence[Comparison], machine_differs: bool) -> int:

@@ -39,8 +39,8 @@ def boxes(values: Mapping[str, Sequence[float]], path: Path | str, labels: Label
 
     A dashed line marks `reference`. ValueError: nothing to draw.
     """
-    kept = {name: [value for value in each if np.isfinite(value)] for name, each in values.items()}
-    kept = {name: each for name, each in kept.items() if each}
+    kept = {name: [value for value in series if np.isfinite(value)] for name, series in values.items()}
+    kept = {name: series for name, series in kept.items() if series}
     if not kept:
         raise ValueError("no values to draw")
     figure = new_figure(max(5.0, 1.6 + 0.75 * len(kept)), 5.0)
@@ -68,13 +68,13 @@ def curves(
 
     ValueError: nothing to draw.
     """
-    kept = {name: sorted(each) for name, each in points.items() if each}
+    kept = {name: sorted(series) for name, series in points.items() if series}
     if not kept:
         raise ValueError("no points to draw")
     figure = new_figure(8.0, 4.8)
     axis = figure.subplots()
-    for number, (name, each) in enumerate(kept.items()):
-        x, mean, low, high = np.array(each, dtype=np.float64).T
+    for number, (name, series) in enumerate(kept.items()):
+        x, mean, low, high = np.array(series, dtype=np.float64).T
         bars = np.nan_to_num([mean - low, high - mean]).clip(0)
         drawn = axis.errorbar(
             x, mean, yerr=bars, marker=MARKERS[number % len(MARKERS)], capsize=3, linewidth=1, markersize=5, label=name
@@ -82,7 +82,7 @@ def curves(
         aside = ScaledTranslation((number - (len(kept) - 1) / 2) * apart / 72, 0, figure.dpi_scale_trans)
         for artist in drawn.get_children() if apart else ():
             artist.set_transform(axis.transData + aside)
-    places = [point.x for each in kept.values() for point in each]
+    places = [point.x for series in kept.values() for point in series]
     if min(places) > 0 and max(places) > WIDEST * min(places):
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -100,7 +100,7 @@ def by_condition(
     reference: float | None,
 ) -> None:
     """Draw means and 95 % intervals at each value of a condition, from (condition, value) of every item."""
-    curves({name: _means(each) for name, each in values.items()}, path, labels, reference, APART)
+    curves({name: _means(series) for name, series in values.items()}, path, labels, reference, APART)
 
 
 def _means(pairs: Sequence[tuple[float, float]]) -> list[Point]:

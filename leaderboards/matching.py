@@ -22,7 +22,7 @@ def at_rate(rows: Iterable[Row], kbps: float) -> tuple[list[Row], list[str]]:
     """
     if not 0 < kbps < math.inf:
         raise RecordError(f"{kbps:g} is no bitrate; write a positive number of kbit/s")
-    found, lacking = [], []
+    shown, lacking = [], []
     for _, same in groupby(rows, key=comparable):
         methods: dict[str, list[Row]] = {}
         for row in same:
@@ -30,9 +30,9 @@ def at_rate(rows: Iterable[Row], kbps: float) -> tuple[list[Row], list[str]]:
             methods.setdefault(json.dumps(spec, sort_keys=True, default=str), []).append(row)
         matched = [(points[0], _between(points, kbps)) for points in methods.values()]
         met = [replace(row, quantizer=_plain(row.quantizer)) for _, row in matched if row is not None]
-        found += sorted(met, key=_order)
+        shown += sorted(met, key=_order)
         lacking += [_lacking(methods[key], kbps) for key, (_, row) in zip(methods, matched, strict=True) if row is None]
-    return found, lacking
+    return shown, lacking
 
 
 def _between(points: Sequence[Row], kbps: float) -> Row | None:

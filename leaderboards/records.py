@@ -126,13 +126,13 @@ def find(root: Path | str) -> list[Record]:
         return [read(root)]
     if not root.is_dir():
         raise RecordError(f"{root}: no such file or folder; give a record, a run or a folder of runs")
-    found = []
+    records = []
     for path in sorted(root.rglob(RECORD_FILE)) or sorted(root.glob("*.json")):
         try:
-            found.append(read(path))
+            records.append(read(path))
         except RecordError as error:
             log.warning("left out: %s", error)
-    return found
+    return records
 
 
 def items_path(record: Record) -> Path:

@@ -47,8 +47,8 @@ def rows(records: Iterable[Record]) -> list[Row]:
     for record in records:
         same = groups.setdefault(_canonical([record.track, _identity(record.spec)]), {})
         same[_canonical(record.spec.get("seed"))] = record
-    found = sorted((_row([same[seed] for seed in sorted(same)]) for same in groups.values()), key=_order)
-    return [row for _, same in groupby(found, key=comparable) for row in _told_apart(list(same))]
+    ordered = sorted((_row([same[seed] for seed in sorted(same)]) for same in groups.values()), key=_order)
+    return [row for _, same in groupby(ordered, key=comparable) for row in _told_apart(list(same))]
 
 
 def name_of(spec: dict[str, Any], part: str) -> str:
@@ -117,19 +117,19 @@ def _scores(records: Sequence[Record]) -> dict[str, Score]:
 
 def _marks(records: Sequence[Record]) -> list[str]:
     """The marks of all seeds; one that not all seeds bear names those that do."""
-    said: dict[str, list[str]] = {}
+    seeds: dict[str, list[str]] = {}
     for record in records:
         for mark in dict.fromkeys(_marks_of(record)):
-            said.setdefault(mark, []).append(str(record.spec.get("seed")))
-    return [m if len(who) == len(records) else f"{m} (seed {', '.join(who)})" for m, who in said.items()]
+            seeds.setdefault(mark, []).append(str(record.spec.get("seed")))
+    return [m if len(who) == len(records) else f"{m} (seed {', '.join(who)})" for m, who in seeds.items()]
 
 
 def _marks_of(record: Record) -> Iterable[str]:
     if record.training.get("converged") is False:
         yield "not converged"
     if record.rate_kbps.get("missed"):
-        asked = record.rate_kbps.get("target")
-        yield "rate missed" if asked is None else f"rate missed: {asked:g} kbit/s asked"
+        target = record.rate_kbps.get("target")
+        yield "rate missed" if target is None else f"rate missed: {target:g} kbit/s asked"
     if name_of(record.spec, "data") == "demo":
         yield "demo data: smoke test"
     for metric, score in record.scores.items():
@@ -142,21 +142,27 @@ def _told_apart(same: list[Row]) -> list[Row]:
     """Rows of one section whose names say the options in which they differ; other differences become marks."""
     flat = [flattened(row.spec) for row in same]
     for part, further in (("quantizer", "bitrate"), ("codec", None)):
-        names = [own if (own := getattr(row, part)) != NONE else f"{own} {row.codec}" for row in same]
-        said = _differences(flat, names, lambda key, part=part, also=further: key == also or key.startswith(f"{part}."))
-        same = [replace(row, **{part: " ".join([getattr(row, part), *d])}) for row, d in zip(same, said, strict=True)]
+        names = [name if (name := getattr(row, part)) != NONE else f"{name} {row.codec}" for row in same]
+        differences = _differences(
+            flat, names, lambda key, part=part, also=further: key == also or key.startswith(f"{part}.")
+        )
+        same = [
+            replace(row, **{part: " ".join([getattr(row, part), *d])}) for row, d in zip(same, differences, strict=True)
+        ]
     labels = [f"{row.quantizer}\n{row.codec}" for row in same]
-    said = _differences(flat, labels, lambda key: key != "bitrate" and not key.startswith(("quantizer.", "codec.")))
-    return [replace(row, marks=(*row.marks, *d)) for row, d in zip(same, said, strict=True)]
+    differences = _differences(
+        flat, labels, lambda key: key != "bitrate" and not key.startswith(("quantizer.", "codec."))
+    )
+    return [replace(row, marks=(*row.marks, *d)) for row, d in zip(same, differences, strict=True)]
 
 
 def _differences(flat: list[dict[str, str]], labels: list[str], wanted: Callable[[str], bool]) -> list[list[str]]:
-    said = []
-    for own, label in zip(flat, labels, strict=True):
+    differences = []
+    for options, label in zip(flat, labels, strict=True):
         peers = [other for other, name in zip(flat, labels, strict=True) if name == label]
-        keys = [key for key in own if wanted(key) and any(peer.get(key) != own[key] for peer in peers)]
-        said.append([f"{key.rsplit('.', 1)[-1]}={own[key]}" for key in keys])
-    return said
+        keys = [key for key in options if wanted(key) and any(peer.get(key) != options[key] for peer in peers)]
+        differences.append([f"{key.rsplit('.', 1)[-1]}={options[key]}" for key in keys])
+    return differences
 
 
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:

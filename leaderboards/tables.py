@@ -34,16 +34,16 @@ class Section(NamedTuple):
 
 def label_of(metric: str, shown: Iterable[Row] = ()) -> str:
     """How a metric is written in tables and pictures, as the records of rows say: "VSTOI", "dVSTOI", "PESQ-WB"."""
-    said = next((row.labels[metric] for row in shown if metric in row.labels), None)
-    return said or LABELS.get(metric) or metric.upper().replace("_", "-")
+    label = next((row.labels[metric] for row in shown if metric in row.labels), None)
+    return label or LABELS.get(metric) or metric.upper().replace("_", "-")
 
 
 def sections(records: Iterable[Record], at: float | None = None) -> list[Section]:
     """The tables of a leaderboard, one for each track and data set; at one bitrate in kbit/s where it is given."""
-    found, lacking = rows(records), []
+    shown, lacking = rows(records), []
     if at is not None:
-        found, lacking = at_rate(found, at)
-    same_data = [list(same) for _, same in groupby(found, key=comparable)]
+        shown, lacking = at_rate(shown, at)
+    same_data = [list(same) for _, same in groupby(shown, key=comparable)]
     titles = [_title(same) for same in same_data]
     for i in [i for i, title in enumerate(titles) if titles.count(title) > 1]:  # such as two folders
         titles[i] += f" · data {str(same_data[i][0].spec.get('data_fingerprint'))[:8]}"
@@ -117,9 +117,9 @@ def _title(same: list[Row]) -> str:
 
 def _section(title: str, same: list[Row]) -> Section:
     metrics = metrics_of(same)
-    said = list(dict.fromkeys(mark for row in same for mark in row.marks))
-    common = [mark for mark in said if all(mark in row.marks for row in same)]
-    marks = [mark for mark in said if mark not in common]
+    distinct = list(dict.fromkeys(mark for row in same for mark in row.marks))
+    common = [mark for mark in distinct if all(mark in row.marks for row in same)]
+    marks = [mark for mark in distinct if mark not in common]
     header = ["quantizer", "codec", "seeds", *(_head(metric, same) for metric in metrics)]
     header[NAMES + 1] += " [95 %]"
     header += ["kbit/s ↓\nmeasured\n(entropy,\nnominal)", "perplexity\n(dead/size)", "weights"]

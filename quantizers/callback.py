@@ -161,11 +161,11 @@ class _Watched:
 
 def outermost(module: nn.Module) -> dict[str, Quantizer]:
     """The quantizers in a module by name, without those inside another one, which calls them itself."""
-    found: dict[str, Quantizer] = {}
+    quantizers: dict[str, Quantizer] = {}
     for name, part in module.named_modules():
-        if isinstance(part, Quantizer) and not any(name.startswith(f"{outer}.") for outer in found):
-            found[name] = part
-    return found
+        if isinstance(part, Quantizer) and not any(name.startswith(f"{outer}.") for outer in quantizers):
+            quantizers[name] = part
+    return quantizers
 
 
 def share_done(trainer: Trainer) -> float:

@@ -83,11 +83,11 @@ class LFQ(ProjectedQuantizer):
     @classmethod
     def for_rate(cls, channels: int, bits: float, **fixed: Any) -> dict[str, Any]:
         """As many dimensions as bits; whole numbers only."""
-        given = fixed.get("dims")
-        dims = given or min(max(round(bits), _least(fixed.get("spherical", False))), MOST_DIMS)
+        fixed_dims = fixed.get("dims")
+        dims = fixed_dims or min(max(round(bits), _least(fixed.get("spherical", False))), MOST_DIMS)
         if abs(dims - bits) > 0.05 * bits:
             raise ValueError(f"one bit per dimension cannot spend {bits:g} bit within 5 %; nearest: {dims}")
-        return {} if given else {"dims": dims}
+        return {} if fixed_dims else {"dims": dims}
 
 
 def _least(spherical: bool) -> int:

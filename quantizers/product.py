@@ -39,20 +39,20 @@ class Product(Composition):
 
     def encode(self, latents: Latents, noise: Noise) -> Codes:
         parts = zip(self.with_noise(noise), self._groups(latents), strict=True)
-        return torch.cat([part.encode(group, own) for (part, own), group in parts], 1)
+        return torch.cat([part.encode(group, part_noise) for (part, part_noise), group in parts], 1)
 
     def decode(self, codes: Codes, noise: Noise) -> Latents:
-        return torch.cat([part.decode(own, rows) for part, own, rows in self.divided(codes, noise)], 1)
+        return torch.cat([part.decode(streams, rows) for part, streams, rows in self.divided(codes, noise)], 1)
 
     def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
         parts = zip(self.with_noise(noise), self._groups(latents), strict=True)
-        values, codes = zip(*(part.surrogate(group, own) for (part, own), group in parts), strict=True)
+        values, codes = zip(*(part.surrogate(group, part_noise) for (part, part_noise), group in parts), strict=True)
         return torch.cat(values, 1), torch.cat(codes, 1)
 
     def stepper(self, noise: Noise) -> Stepper:
         if self.bypass:
             return super().stepper(noise)
-        steppers = [part.stepper(own) for part, own in self.with_noise(noise)]
+        steppers = [part.stepper(part_noise) for part, part_noise in self.with_noise(noise)]
 
         def one(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
             done = [step(group, n) for step, group in zip(steppers, self._groups(latents), strict=True)]
@@ -64,8 +64,8 @@ class Product(Composition):
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         losses, bits = [], []
         groups = zip(self.divided(codes, latents), self._groups(latents), self._groups(quantized), strict=True)
-        for (part, own, _), group, value in groups:
-            loss, cost = part.objective(group, value, own)
+        for (part, streams, _), group, value in groups:
+            loss, cost = part.objective(group, value, streams)
             losses.append(part.channels / self.channels * loss)
             bits.append(cost)
         return reduce(torch.add, losses), reduce(torch.add, bits)
@@ -74,14 +74,14 @@ class Product(Composition):
     def fit(self, latents: Latents) -> None:
         """Each group from its own channels."""
         require_finite(latents)
-        for part, group in zip(self.each(), self._groups(latents), strict=True):
+        for part, group in zip(self.active_parts(), self._groups(latents), strict=True):
             part.fit(group)
 
     @torch.no_grad()
     def update(self, latents: Latents, codes: Codes, progress: float) -> None:
         """Each group from its own channels and codes."""
-        for (part, own, _), group in zip(self.divided(codes, latents), self._groups(latents), strict=True):
-            part.update(group, own, progress)
+        for (part, streams, _), group in zip(self.divided(codes, latents), self._groups(latents), strict=True):
+            part.update(group, streams, progress)
 
     @classmethod
     def for_rate(

@@ -62,9 +62,9 @@ class Residual(Composition):
             raise ValueError(f"dropout={dropout} must be a probability, 0 to 1")
         super().__init__(channels, [stage(channels) for _ in range(stages)])
         self.dropout = dropout
-        self.relaxed = _learns_by_surrogate(self.each()[0])
-        self.sampled = _trains_with_other_codes(self.each()[0])
-        self.hard_is_quiet = _is_quiet(self.each()[0])
+        self.relaxed = _learns_by_surrogate(self.active_parts()[0])
+        self.sampled = _trains_with_other_codes(self.active_parts()[0])
+        self.hard_is_quiet = _is_quiet(self.active_parts()[0])
 
     @property
     def noise_rows(self) -> int:
@@ -90,32 +90,32 @@ class Residual(Composition):
     @torch.no_grad()
     def encode(self, latents: Latents, noise: Noise) -> Codes:
         rest, codes = _position_major(latents), []
-        for part, own in self.with_noise(noise):
-            codes.append(part.encode(rest, own))
-            rest = rest - part.decode(codes[-1], own)
+        for part, part_noise in self.with_noise(noise):
+            codes.append(part.encode(rest, part_noise))
+            rest = rest - part.decode(codes[-1], part_noise)
         return torch.cat(codes, 1)
 
     def decode(self, codes: Codes, noise: Noise) -> Latents:
         """The sum over the stages that there are codes for."""
-        return reduce(torch.add, (part.decode(own, rows) for part, own, rows in self.divided(codes, noise)))
+        return reduce(torch.add, (part.decode(streams, rows) for part, streams, rows in self.divided(codes, noise)))
 
     def surrogate(self, latents: Latents, noise: Noise) -> tuple[Latents, Codes]:
         x = rest = _position_major(latents)
-        *leading, (last, own_last) = self.with_noise(noise)
+        *leading, (last, last_noise) = self.with_noise(noise)
         codes, stopped = [], []  # stopped: what an item is that keeps so many stages
-        for part, own in leading:
+        for part, part_noise in leading:
             if self._softens:
-                value, code = part.surrogate(rest, own)
+                value, code = part.surrogate(rest, part_noise)
                 stopped.append(x - rest + value)
-                hard = part.decode(code, own)
+                hard = part.decode(code, part_noise)
                 if self.relaxed:
                     hard = value + (hard - value).detach()
             else:
-                code = part.encode(rest, own)
-                hard = part.decode(code, own)
+                code = part.encode(rest, part_noise)
+                hard = part.decode(code, part_noise)
             codes.append(code)
             rest = rest - hard
-        value, code = last.surrogate(rest, own_last)
+        value, code = last.surrogate(rest, last_noise)
         quantized = x - rest + value
         if self._drops:
             for number, instead in enumerate(stopped, 1):
@@ -125,7 +125,10 @@ class Residual(Composition):
     def stepper(self, noise: Noise) -> Stepper:
         if self.bypass or self._drops:
             return super().stepper(noise)
-        stages = [(part, own, part.stepper(_filled(own, part.noise_rows))) for part, own in self.with_noise(noise)]
+        stages = [
+            (part, part_noise, part.stepper(_filled(part_noise, part.noise_rows)))
+            for part, part_noise in self.with_noise(noise)
+        ]
         *leading, (_, _, last) = stages
 
         def evaluated(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -138,9 +141,9 @@ class Residual(Composition):
 
         def trained(latents: Tensor, n: int) -> tuple[Tensor, Tensor]:
             rest, codes = latents, []
-            for part, own, one in leading:
+            for part, part_noise, one in leading:
                 codes.append(one(rest, n)[1])
-                rest = rest - part.decode(codes[-1].unsqueeze(2), own[:, :, n : n + 1]).squeeze(2)
+                rest = rest - part.decode(codes[-1].unsqueeze(2), part_noise[:, :, n : n + 1]).squeeze(2)
             value, code = last(rest, n)
             return latents - rest + value, torch.cat([*codes, code], 1)
 
@@ -148,9 +151,9 @@ class Residual(Composition):
 
     def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
         losses, bits = [], []
-        for part, rest, after, own in self._passed(latents, codes):
+        for part, rest, after, streams in self._passed(latents, codes):
             value = rest - after.detach()  # hard; a rate that is read off it reaches x
-            loss, cost = part.objective(rest, value, own)
+            loss, cost = part.objective(rest, value, streams)
             losses.append(loss)
             bits.append(cost)
         return reduce(torch.add, losses), reduce(torch.add, bits)
@@ -168,8 +171,8 @@ class Residual(Composition):
     @torch.no_grad()
     def update(self, latents: Latents, codes: Codes, progress: float) -> None:
         """Each stage from its own rest; what it leaves over is that of the codebook that made the codes."""
-        for part, rest, _, own in self._passed(latents, codes):
-            part.update(rest, own, progress)
+        for part, rest, _, streams in self._passed(latents, codes):
+            part.update(rest, streams, progress)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
@@ -203,11 +206,11 @@ class Residual(Composition):
     def _passed(self, latents: Tensor, codes: Tensor) -> Iterator[tuple[Quantizer, Tensor, Tensor, Tensor]]:
         """(stage, its rest, the rest after it, its codes); no gradient into earlier stages."""
         rest = _position_major(latents)
-        for part, own, rows in self.divided(codes, self.silence(latents)):
+        for part, streams, rows in self.divided(codes, self.silence(latents)):
             with torch.no_grad():
-                value = part.decode(own, rows)
+                value = part.decode(streams, rows)
             after = rest - value
-            yield part, rest, after, own
+            yield part, rest, after, streams
             rest = after
 
 

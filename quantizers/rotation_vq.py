@@ -12,16 +12,16 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .base import Bits, Codes, Latents, Noise, Scalar
-from .parts.vector import Initialisation, VectorQuantizer
-from .parts.vq_losses import codebook_and_commitment
+from .base import Latents, Noise
+from .parts.vector import Initialisation
+from .parts.vq_losses import CommittedQuantizer
 
 SMALLEST = 1e-6  # norm below which a vector has no direction
 LARGEST = 100.0  # lambda
 
 
 @final
-class RotationVQ(VectorQuantizer):
+class RotationVQ(CommittedQuantizer):
     """VQ with the rotation trick; `commitment` is beta of VQ-VAE, `loss_weight` scales both terms of its loss."""
 
     paper = "Fifty et al. 2024, arXiv:2410.06424"
@@ -35,21 +35,13 @@ class RotationVQ(VectorQuantizer):
         commitment: float = 0.25,
         loss_weight: float = 1.0,
     ) -> None:
-        super().__init__(channels, codebook_bits, initialisation, replacement)
-        if commitment < 0:
-            raise ValueError(f"commitment={commitment} must be at least 0")
-        self.commitment, self.loss_weight = commitment, loss_weight
+        super().__init__(channels, codebook_bits, initialisation, replacement, commitment, loss_weight)
 
     def replace(self, latents: Latents, codewords: Latents, noise: Noise) -> Latents:
         if not torch.is_grad_enabled():
             return codewords
         turned = rotated(latents, codewords)
         return turned + (codewords - turned).detach()
-
-    def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
-        _, bits = super().objective(latents, quantized, codes)
-        loss = codebook_and_commitment(latents, self.decode(codes, latents[:, :0]), self.commitment)
-        return self.loss_weight * loss, bits
 
 
 def rotated(latents: Latents, codewords: Latents) -> Latents:

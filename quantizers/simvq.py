@@ -14,13 +14,12 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from .base import Bits, Codes, Latents, Scalar
-from .parts.vector import Codewords, Initialisation, VectorQuantizer
-from .parts.vq_losses import codebook_and_commitment
+from .parts.vector import Codewords, Initialisation
+from .parts.vq_losses import CommittedQuantizer
 
 
 @final
-class SimVQ(VectorQuantizer):
+class SimVQ(CommittedQuantizer):
     """SimVQ; `commitment` is beta of VQ-VAE, `loss_weight` scales both terms of its loss."""
 
     paper = "Zhu et al. 2024, arXiv:2411.02038"
@@ -33,20 +32,12 @@ class SimVQ(VectorQuantizer):
         commitment: float = 0.25,
         loss_weight: float = 1.0,
     ) -> None:
-        super().__init__(channels, codebook_bits, initialisation, replacement=0.0)
-        if commitment < 0:
-            raise ValueError(f"commitment={commitment} must be at least 0")
-        self.commitment, self.loss_weight = commitment, loss_weight
+        super().__init__(channels, codebook_bits, initialisation, 0.0, commitment, loss_weight)
         self.codebook.requires_grad_(False)
         self.layer = nn.Parameter(torch.eye(channels))
 
     def codewords(self) -> Codewords:
         return self.codebook @ self.layer
-
-    def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
-        _, bits = super().objective(latents, quantized, codes)
-        loss = codebook_and_commitment(latents, self.decode(codes, latents[:, :0]), self.commitment)
-        return self.loss_weight * loss, bits
 
     @torch.no_grad()
     def place(self, codewords: Tensor) -> None:

@@ -7,13 +7,12 @@ Forward: the nearest codeword. Backward: the gradient is copied to the input (st
 
 from typing import final
 
-from .base import Bits, Codes, Latents, Scalar
-from .parts.vector import Initialisation, VectorQuantizer
-from .parts.vq_losses import codebook_and_commitment
+from .parts.vector import Initialisation
+from .parts.vq_losses import CommittedQuantizer
 
 
 @final
-class StraightThroughVQ(VectorQuantizer):
+class StraightThroughVQ(CommittedQuantizer):
     """Straight-through VQ; `commitment` is beta of the paper, `loss_weight` scales both terms."""
 
     paper = "van den Oord et al. 2017, arXiv:1711.00937"
@@ -27,13 +26,4 @@ class StraightThroughVQ(VectorQuantizer):
         commitment: float = 0.25,
         loss_weight: float = 1.0,
     ) -> None:
-        super().__init__(channels, codebook_bits, initialisation, replacement)
-        if commitment < 0:
-            raise ValueError(f"commitment={commitment} must be at least 0")
-        self.commitment = commitment
-        self.loss_weight = loss_weight
-
-    def objective(self, latents: Latents, quantized: Latents, codes: Codes) -> tuple[Scalar, Bits]:
-        _, bits = super().objective(latents, quantized, codes)
-        loss = codebook_and_commitment(latents, self.decode(codes, latents[:, :0]), self.commitment)
-        return self.loss_weight * loss, bits
+        super().__init__(channels, codebook_bits, initialisation, replacement, commitment, loss_weight)

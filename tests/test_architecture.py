@@ -1,6 +1,7 @@
 """The shape of the project: who imports whom, what is packaged, what is registered, how large rooms are."""
 
 import ast
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -146,6 +147,15 @@ def test_plug_ins_are_found_by_their_files() -> None:
     assert {"frae"} <= codecbench.plugins("codecs").keys()
     assert {"demo", "librispeech", "folder"} <= codecbench.plugins("datamodules").keys()
     assert not {"base", "checks", "vector"} & codecbench.plugins("quantizers").keys()
+
+
+def test_the_map_names_every_room_and_only_what_exists() -> None:
+    text = (SOURCE / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w./])[\w./-]+(?:/|\.(?:py|md|yaml))(?!\w)", text))
+    assert [name for name in sorted(named) if not (SOURCE / name).exists()] == []
+    assert {f"{folder}/" for folder in MAY_IMPORT if folder != "benchmark"} <= named
+    assert {f"benchmark/{place}/" for place in (*FLOORS, *APART) if place != "errors"} <= named
+    assert " < ".join(FLOORS) in text
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)

@@ -99,7 +99,7 @@ def ours(case: Case, latents: Tensor, start: Tensor) -> Side:
     stage = Nested(EMAVQ, {"codebook_bits": float(torch.tensor(case.codewords).log2()), **OUR_OPTIONS})
     quantizer: Quantizer = Residual(DIMENSION, stage, case.stages) if case.stages else stage(DIMENSION)
     quantizer.train()
-    parts: Any = quantizer.each() if isinstance(quantizer, Residual) else [quantizer]
+    parts: Any = quantizer.active_parts() if isinstance(quantizer, Residual) else [quantizer]
     for part, codewords in zip(parts, start, strict=True):
         part.place(codewords)
     latents = latents.detach().requires_grad_()

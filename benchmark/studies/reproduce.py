@@ -1,6 +1,6 @@
 """`benchmark reproduce`: the runs that test a paper's claims, then the report of what they show.
 
-claims file x profile -> labelled runs -> run_one() each, finished ones found -> runs.json -> report (claims_report.py)
+claims file x profile -> labelled runs -> run_one() each, finished ones read -> runs.json -> report (claims/report.py)
 
 A run that fails is reported and does not stop the rest. The report needs records alone: --report-only.
 """

@@ -85,18 +85,18 @@ def _encoded(frames: np.ndarray, mode: int) -> list[bytes]:
 
 @cache
 def _library(path: str | None) -> Any:
-    found = path or ctypes.util.find_library("vo-amrwbenc")
-    if found is None:
+    library_name = path or ctypes.util.find_library("vo-amrwbenc")
+    if library_name is None:
         raise ValueError(
             f"needs the library libvo-amrwbenc (Debian, Ubuntu: apt install libvo-amrwbenc0); "
             f"install it, or set {VARIABLE} to its path"
         )
     try:
-        library = ctypes.CDLL(found)
+        library = ctypes.CDLL(library_name)
         library.E_IF_init.restype = ctypes.c_void_p
         state, number, place = ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p
         library.E_IF_encode.argtypes = [state, number, place, ctypes.c_char_p, number]
         library.E_IF_exit.argtypes = [state]
     except (OSError, AttributeError) as error:
-        raise ValueError(f"{found} is no libvo-amrwbenc ({error}); set {VARIABLE} to its path") from error
+        raise ValueError(f"{library_name} is no libvo-amrwbenc ({error}); set {VARIABLE} to its path") from error
     return library

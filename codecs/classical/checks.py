@@ -51,7 +51,7 @@ def the_lag_is_removed(make: Make) -> None:
     codec = make()
     signal, rate = _long(codec)
     decoded = codec.decode(codec.encode(signal, rate), signal.shape[-1], rate)
-    one, other = (each.reshape(-1, each.shape[-1]).sum(0) for each in (signal, decoded))
+    one, other = (values.reshape(-1, values.shape[-1]).sum(0) for values in (signal, decoded))
     lag = int(np.correlate(other - other.mean(), one - one.mean(), "full").argmax()) - (signal.shape[-1] - 1)
     demand(abs(lag) <= NEAR, f"what is decoded is {lag} samples late; remove the lag in decode()")
 

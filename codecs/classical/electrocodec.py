@@ -54,17 +54,17 @@ class Electrocodec(ClassicalCodec):
         self.bits = bits
 
     def encode(self, signal: Signal, rate: float) -> bytes:
-        counts, said, odds = Counts(self.bits), [], []
+        counts, decisions, odds = Counts(self.bits), [], []
 
         def decide(context: int, meant: int) -> int:
             odds.append(counts.probability(context))
-            said.append(meant)
+            decisions.append(meant)
             counts.add(context, meant)
             return meant
 
         walk(decide, self.bits, signal.shape[-1], signal.T.tolist())
         coder = queue.RangeEncoder()
-        coder.encode(np.array(said, np.int32), model.Bernoulli(perfect=False), np.array(odds))
+        coder.encode(np.array(decisions, np.int32), model.Bernoulli(perfect=False), np.array(odds))
         return coder.get_compressed().astype(">u4").tobytes()
 
     def decode(self, payload: bytes, length: int, rate: float) -> Signal:
@@ -72,9 +72,9 @@ class Electrocodec(ClassicalCodec):
         coder = queue.RangeDecoder(np.frombuffer(payload, ">u4").astype(np.uint32))
 
         def decide(context: int, _: int) -> int:
-            said = coder.decode(model.Bernoulli(counts.probability(context), perfect=False))
-            counts.add(context, said)
-            return said
+            decision = coder.decode(model.Bernoulli(counts.probability(context), perfect=False))
+            counts.add(context, decision)
+            return decision
 
         frames = walk(decide, self.bits, length, None)
         return np.array(frames, np.float32).reshape(length, BANDS).T.copy()

@@ -31,11 +31,11 @@ def postprocess(raw: Tensor, out: Tensor | None = None) -> Tensor:
 class Weights(NamedTuple):
     """The two MLPs, their first layers split by what comes in; matrices are (out, in)."""
 
-    encoder_own: Tensor  # from p_n
+    encoder_input: Tensor  # from p_n
     encoder_past: Tensor  # from h_n
     encoder_bias: Tensor
     encoder: list[tuple[Tensor, Tensor]]  # further layers (weight, bias); the last is linear
-    decoder_own: Tensor  # from z^_n
+    decoder_input: Tensor  # from z^_n
     decoder_past: Tensor  # from h_n
     decoder_bias: Tensor
     decoder: list[tuple[Tensor, Tensor]]
@@ -44,11 +44,11 @@ class Weights(NamedTuple):
 def split_weights(encoder: nn.Sequential, decoder: nn.Sequential, bands: int, latent_dim: int) -> Weights:
     """Views of the two MLPs' parameters, as the loop wants them."""
     parts: list[Any] = []
-    for network, own in ((encoder, bands), (decoder, latent_dim)):
+    for network, width in ((encoder, bands), (decoder, latent_dim)):
         first, *rest = [layer for layer in network if isinstance(layer, nn.Linear)]
         parts += [
-            first.weight[:, :own],
-            first.weight[:, own:],
+            first.weight[:, :width],
+            first.weight[:, width:],
             first.bias,
             [(layer.weight, layer.bias) for layer in rest],
         ]
@@ -86,10 +86,10 @@ class _Network:
         self.hidden = [start.new_empty(frames, batch, width) for width in [len(past), *(len(w) for w, _ in layers)]]
         self.slots = [buffer.unbind(0) for buffer in self.hidden]
 
-    def frame(self, n: int, own: Tensor, history: Tensor) -> Tensor:
-        """`own` is the first layer's product of the frame's own input, bias included."""
+    def frame(self, n: int, product: Tensor, history: Tensor) -> Tensor:
+        """`product` is what the first layer makes of the frame's own input, bias included."""
         slots = self.slots
-        value = torch.addmm(own, history, self.past, out=slots[0][n]).tanh_()
+        value = torch.addmm(product, history, self.past, out=slots[0][n]).tanh_()
         for (weight, bias), slot in zip(self.layers[:-1], slots[1:], strict=False):
             value = torch.addmm(bias, value, weight, out=slot[n]).tanh_()
         weight, bias = self.layers[-1]
@@ -129,16 +129,16 @@ def run_loop(
 ) -> Trace:
     """The loop itself, without a graph; `pattern` is "T B M", `before` the R decoded frames that precede it."""
     frames, batch, bands = pattern.shape
-    own = (pattern.contiguous() @ weights.encoder_own.T + weights.encoder_bias).unbind(0)
+    products = (pattern.contiguous() @ weights.encoder_input.T + weights.encoder_bias).unbind(0)
     encoder = _Network(weights.encoder_past, weights.encoder, pattern)
     decoder = _Network(weights.decoder_past, weights.decoder, pattern)
     history = _History(batch, frames, bands, feedback, pattern, before)
-    from_latent, bias = weights.decoder_own.T.contiguous(), weights.decoder_bias
+    from_latent, bias = weights.decoder_input.T.contiguous(), weights.decoder_bias
     step = quantizer.stepper(noise)
     quantized, codes = [], []
     for n in range(frames):
         past = history.seen[n]
-        value, code = step(encoder.frame(n, own[n], past), n)
+        value, code = step(encoder.frame(n, products[n], past), n)
         postprocess(decoder.frame(n, torch.addmm(bias, value, from_latent), past), out=history.slots[n])
         quantized.append(value)
         codes.append(code)
@@ -151,15 +151,15 @@ def run_loop(
 @torch.no_grad()
 def synthesise_loop(quantized: Tensor, weights: Weights, bands: int, feedback: int) -> Tensor:
     """The decoder alone: quantized latents "T B L" -> post-processed "B M T", by the operations of `run_loop`."""
-    from_latent, bias = weights.decoder_own.T.contiguous(), weights.decoder_bias
+    from_latent, bias = weights.decoder_input.T.contiguous(), weights.decoder_bias
     signals, before = [], None
     for part in quantized.split(BLOCK):
         frames, batch, _ = part.shape
         decoder = _Network(weights.decoder_past, weights.decoder, part)
         history = _History(batch, frames, bands, feedback, part, before)
         for n, value in enumerate(part.unbind(0)):
-            own = torch.addmm(bias, value, from_latent)
-            postprocess(decoder.frame(n, own, history.seen[n]), out=history.slots[n])
+            product = torch.addmm(bias, value, from_latent)
+            postprocess(decoder.frame(n, product, history.seen[n]), out=history.slots[n])
         before = history.columns[:, frames * bands :]
         signals.append(history.columns[:, feedback * bands :].view(batch, frames, bands).transpose(1, 2))
     return torch.cat(signals, 2)
@@ -209,7 +209,7 @@ class FeedbackLoop(torch.autograd.Function):
             *_first_layer(decoder[0], trace.quantized, past),
             *_further_layers(decoder[1:], trace.decoder),
         ]
-        into_pattern = encoder[0] @ weights.encoder_own if ctx.needs_input_grad[0] else None
+        into_pattern = encoder[0] @ weights.encoder_input if ctx.needs_input_grad[0] else None
         return into_pattern, None, None, None, None, *packed, *inner
 
 
@@ -237,8 +237,8 @@ def _outer(grads: Tensor, inputs: Tensor) -> Tensor:
     return grads.flatten(0, 1).T @ inputs.flatten(0, 1)
 
 
-def _first_layer(grads: Tensor, own: Tensor, past: Tensor) -> list[Tensor]:
-    return [_outer(grads, own), _outer(grads, past), grads.sum((0, 1))]
+def _first_layer(grads: Tensor, inputs: Tensor, past: Tensor) -> list[Tensor]:
+    return [_outer(grads, inputs), _outer(grads, past), grads.sum((0, 1))]
 
 
 def _further_layers(grads: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
@@ -270,8 +270,8 @@ def _parameter_gradients(rebuilt: Tensor, parameters: list[Tensor], cotangent: T
     if not wanted or not rebuilt.requires_grad:
         return [None] * len(parameters)
     grads = torch.autograd.grad(rebuilt, wanted, cotangent.permute(1, 2, 0), allow_unused=True)
-    found = iter(grads)
-    return [next(found) if p.requires_grad else None for p in parameters]
+    remaining = iter(grads)
+    return [next(remaining) if p.requires_grad else None for p in parameters]
 
 
 class _Reverse:
@@ -306,11 +306,11 @@ def _reverse(
     quantized = torch.empty_like(trace.quantized)
     slots, maps = quantized.unsqueeze(2).unbind(0), jacobians.unbind(0)
     history = torch.zeros_like(trace.history)
-    own, past = history.split(bands, 1)[feedback:], history.unfold(1, feedback * bands, bands).unbind(1)
+    into_frames, past = history.split(bands, 1)[feedback:], history.unfold(1, feedback * bands, bands).unbind(1)
     for n in reversed(range(frames)):
-        grad = torch.addcmul(into_raw[n], passed[n], own[n], out=decoder.last[n])
+        grad = torch.addcmul(into_raw[n], passed[n], into_frames[n], out=decoder.last[n])
         grad = decoder.frame(n, grad, past[n])
-        torch.addmm(into_quantized[n], grad, weights.decoder_own, out=slots[n].squeeze(1))
+        torch.addmm(into_quantized[n], grad, weights.decoder_input, out=slots[n].squeeze(1))
         grad = torch.add(into_latents[n], torch.bmm(slots[n], maps[n]).squeeze(1), out=encoder.last[n])
         encoder.frame(n, grad, past[n])
     return encoder.grads, decoder.grads, quantized

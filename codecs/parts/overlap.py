@@ -69,11 +69,11 @@ class FrameCoder(nn.Module):
 
     def analyse(self, frames: Frames) -> Latents:
         """The C latents of every frame, whose time axis they take the place of."""
-        return _each(self.encoder, frames).transpose(1, 2)
+        return _framewise(self.encoder, frames).transpose(1, 2)
 
     def synthesise(self, latents: Latents) -> Frames:
         """The frames of their latents."""
-        return _each(self.decoder, latents.transpose(1, 2))
+        return _framewise(self.decoder, latents.transpose(1, 2))
 
 
 class SubPixel(nn.Module):
@@ -93,7 +93,7 @@ def convolution(
     return layer
 
 
-def _each(network: nn.Module, rows: Tensor) -> Tensor:
+def _framewise(network: nn.Module, rows: Tensor) -> Tensor:
     """Every row of "B T n" through a network of "M 1 n"."""
     lined = rows.flatten(0, 1).unsqueeze(1)
     parts = [lined] if torch.is_grad_enabled() else lined.split(AT_ONCE)

@@ -43,7 +43,7 @@ def run_stacked(
     before = feedback * bands
     (into_encoder, encoder_bias), *encoder = encoder
     (into_decoder, decoder_bias), *decoder = decoder
-    own, encoder_past = into_encoder.split([bands, before], 1)
+    frame_weights, encoder_past = into_encoder.split([bands, before], 1)
     from_latent, decoder_past = into_decoder.split([latent_dim, before], 1)
     past, width = torch.cat([encoder_past, decoder_past], 2), encoder_bias.shape[2]
     from_latent = from_latent.contiguous()
@@ -52,7 +52,7 @@ def run_stacked(
     sums = pattern.new_empty(min(FRAMES, frames), variants, batch, past.shape[2])
     for start in range(0, frames, FRAMES):
         block = pattern[:, :, start : start + FRAMES]
-        sums[: block.shape[2], ..., :width] = _products(block, own, encoder_bias)
+        sums[: block.shape[2], ..., :width] = _products(block, frame_weights, encoder_bias)
         sums[..., width:] = decoder_bias
         for n, both in enumerate(sums[: block.shape[2]].unbind(0)):
             both.baddbmm_(history[:, :, n * bands : n * bands + before], past)
@@ -71,14 +71,14 @@ def _shape(encoder: Layers) -> tuple[int, int]:
     return weights.shape[0], weights.shape[2]
 
 
-def _products(block: Tensor, own: Tensor, bias: Tensor) -> Tensor:
+def _products(block: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     """What the encoder's first layer makes of the frames themselves, "T P B H"."""
-    inputs = block.permute(2, 0, 1).flatten(0, 1).expand(len(own), -1, -1)
-    return torch.baddbmm(bias, inputs, own).unflatten(1, (-1, len(block))).transpose(0, 1)
+    inputs = block.permute(2, 0, 1).flatten(0, 1).expand(len(weights), -1, -1)
+    return torch.baddbmm(bias, inputs, weights).unflatten(1, (-1, len(block))).transpose(0, 1)
 
 
 def _further(values: Tensor, layers: Layers) -> Tensor:
     *hidden, (weights, bias) = layers
-    for each, shift in hidden:
-        values = torch.baddbmm(shift, values, each).tanh_()
+    for matrix, shift in hidden:
+        values = torch.baddbmm(shift, values, matrix).tanh_()
     return torch.baddbmm(bias, values, weights)

@@ -80,8 +80,8 @@ class AceConfig:
         """Compression of the LGF: the rho for which it falls by q percent 10 dB below saturation."""
         target = 1 - self.q / 100
         bracket = (0.0, LARGEST_LN_RHO)
-        found = root_scalar(lambda ln_rho: self._ten_below(ln_rho) - target, bracket=bracket, method="brentq")
-        return math.exp(found.root)
+        solution = root_scalar(lambda ln_rho: self._ten_below(ln_rho) - target, bracket=bracket, method="brentq")
+        return math.exp(solution.root)
 
     def _ten_below(self, ln_rho: float) -> float:
         """The LGF 10 dB below saturation."""

@@ -67,9 +67,9 @@ class KayserHead(Head):
         rounded = GRID * round(wrapped(azimuth) / GRID)
         rounded = 180 if rounded == -180 else max(-SETS[scenario].widest, min(rounded, SETS[scenario].widest))
         part = SETS[scenario]
-        own, mirrored = (self._home / part.pattern.format(side) for side in (rounded, -rounded))
-        if own.is_file() or not mirrored.is_file():
-            return _channel(own, part.channels, part.ears[0])
+        file, mirrored = (self._home / part.pattern.format(side) for side in (rounded, -rounded))
+        if file.is_file() or not mirrored.is_file():
+            return _channel(file, part.channels, part.ears[0])
         return _channel(mirrored, part.channels, part.ears[1])
 
     @cached_property

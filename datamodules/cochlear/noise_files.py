@@ -34,15 +34,15 @@ class NoiseFiles:
         """Noise -> file, sorted; DataError where the folder holds none, or two of one name."""
         if not self.root:
             return {}
-        root, found = root_folder(self.root), {}
+        root, paths = root_folder(self.root), {}
         for path in audio_files(root, SUFFIXES):
             name = next((noise for noise in NOISES if noise.casefold() == path.stem.casefold()), path.stem)
-            if name in found:
-                raise DataError(f"{shown(path)}: {shown(found[name])} is noise {name!r} as well; keep one")
-            found[name] = path
-        if not found:
+            if name in paths:
+                raise DataError(f"{shown(path)}: {shown(paths[name])} is noise {name!r} as well; keep one")
+            paths[name] = path
+        if not paths:
             raise DataError(f"{shown(root)}: holds no noise ({', '.join(SUFFIXES)})")
-        return dict(sorted(found.items()))
+        return dict(sorted(paths.items()))
 
     def excerpt(self, name: str, split: Split, length: int, generator: np.random.Generator) -> np.ndarray:
         """float64 [length] at 16 kHz of a split's part, from a random place on; its end is faded into its start."""

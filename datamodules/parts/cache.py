@@ -30,7 +30,7 @@ Progress = Callable[[Iterable[Item], str], Iterable[Item]]
 Set = TypeVar("Set", bound="Pieces")
 
 
-class Found(NamedTuple):
+class Cached(NamedTuple):
     """What an entry holds."""
 
     names: list[str]
@@ -109,9 +109,9 @@ def cached(
     folder = cache_folder(cache_dir)
     key = json.dumps([identity[0], corpus.fingerprint(), split, *identity[1:]], sort_keys=True)
     entry = folder / f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
-    found = _read(entry, row)
-    if found is not None:
-        return make(*found)
+    cached = _read(entry, row)
+    if cached is not None:
+        return make(*cached)
     items = corpus.items(split)
     if not items:
         raise DataError(f"the {split} split holds no recordings; add some or choose other data")
@@ -125,20 +125,20 @@ def cached(
         raise DataError(f"{folder}: no {what} can be kept here ({reason}); point CODECBENCH_CACHE elsewhere") from None
 
 
-def _read(entry: Path, row: tuple[int, ...]) -> Found | None:
+def _read(entry: Path, row: tuple[int, ...]) -> Cached | None:
     """A complete entry whose rows have this shape; None if there is none, or it is damaged or not ours."""
     try:
         index = json.loads(entry.with_suffix(".json").read_text())
         rows = npy.open_memmap(entry.with_suffix(".npy"), mode="r")
-        found = Found(index["names"], index["lengths"], rows)
-        fits = rows.shape == (sum(found.lengths), *row) and len(found.names) == len(found.lengths)
+        cached = Cached(index["names"], index["lengths"], rows)
+        fits = rows.shape == (sum(cached.lengths), *row) and len(cached.names) == len(cached.lengths)
         ours = index["key"] == entry.name and index["checksum"] == _checksum(rows)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if fits and ours else None
+    return cached if fits and ours else None
 
 
-def _write(entry: Path, row: tuple[int, ...], pieces: Iterable[tuple[str, np.ndarray]]) -> Found:
+def _write(entry: Path, row: tuple[int, ...], pieces: Iterable[tuple[str, np.ndarray]]) -> Cached:
     names: list[str] = []
     lengths: list[int] = []
     with moved_when_complete(entry.with_suffix(".npy")) as file:
@@ -153,7 +153,7 @@ def _write(entry: Path, row: tuple[int, ...], pieces: Iterable[tuple[str, np.nda
     index = {"key": entry.name, "checksum": _checksum(rows), "names": names, "lengths": lengths}
     with moved_when_complete(entry.with_suffix(".json")) as file:
         file.write(json.dumps(index).encode())
-    return Found(names, lengths, rows)
+    return Cached(names, lengths, rows)
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:

@@ -49,14 +49,14 @@ def located(
     if not root:
         raise DataError(f"{corpus} needs --data.root DIR, {holder}")
     home = root_folder(root)
-    found = _find(home, places, patterns)
-    if found is None and archive and mirror is not None:
+    place = _find(home, places, patterns)
+    if place is None and archive and mirror is not None:
         _fetch(archive, mirror, {archive.folder: home, archive.last: home.parent}.get(home.name, home / archive.folder))
-        found = _find(home, places, patterns)
-    if found is None:
+        place = _find(home, places, patterns)
+    if place is None:
         offer = f", or add --data.download to fetch {archive.size} into it" if archive else ""
         raise DataError(f"{shown(home)} holds no {places[0]}/{patterns[0]}; pass --data.root DIR, {holder}{offer}")
-    return found
+    return place
 
 
 def _find(home: Path, places: Sequence[str], patterns: Sequence[str]) -> Path | None:
@@ -141,10 +141,10 @@ def _broken_off(url: str, part: Path, reason: str) -> DataError:
 def _verify(url: str, part: Path, archive: Archive) -> None:
     method, _, expected = archive.checksum.partition(":")
     with part.open("rb") as file:
-        found = hashlib.file_digest(file, method).hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(file, method).hexdigest()
+    if digest != expected:
         part.unlink()
-        raise DataError(f"downloading {url} failed, nothing was kept: its {method} is {found}, not {expected}")
+        raise DataError(f"downloading {url} failed, nothing was kept: its {method} is {digest}, not {expected}")
 
 
 def _unpack(part: Path, home: Path, archive: Archive) -> None:

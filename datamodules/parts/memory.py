@@ -58,11 +58,11 @@ class FileMemory:
         return answer
 
 
-def cache_folder(given: Path | None = None) -> Path:
+def cache_folder(cache_dir: Path | None = None) -> Path:
     """The folder of the caches: as given, $CODECBENCH_CACHE or ~/.cache/codecbench; DataError where ~ is nobody's."""
-    folder = given or Path(os.environ.get("CODECBENCH_CACHE") or "~/.cache/codecbench")
+    folder = cache_dir or Path(os.environ.get("CODECBENCH_CACHE") or "~/.cache/codecbench")
     try:
-        return given or folder.expanduser()
+        return cache_dir or folder.expanduser()
     except RuntimeError:
         from ..errors import DataError
 

@@ -39,23 +39,23 @@ def audio_files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
                 yield Path(folder) / name
 
 
-def given_splits(root: Path, paths: list[Path]) -> dict[Path, Split]:
+def splits_by_folder(root: Path, paths: list[Path]) -> dict[Path, Split]:
     """The split of every file by its first folder; empty where the folder has no splits of its own."""
     firsts = {path: path.relative_to(root).parts[0].casefold() for path in paths if path.parent != root}
-    given: dict[Path, Split] = {path: FOLDERS[first] for path, first in firsts.items() if first in FOLDERS}
-    lacking = [split for split in SPLITS if split not in given.values()]
+    by_folder: dict[Path, Split] = {path: FOLDERS[first] for path, first in firsts.items() if first in FOLDERS}
+    lacking = [split for split in SPLITS if split not in by_folder.values()]
     if len(lacking) > 1:
         return {}
     if lacking:
-        present = " and ".join(sorted({firsts[path] + "/" for path in given}))
+        present = " and ".join(sorted({firsts[path] + "/" for path in by_folder}))
         raise DataError(f"{shown(root)}: has {present} with audio files but no {lacking[0]}/; add it")
-    outside = [path for path in paths if path not in given]
+    outside = [path for path in paths if path not in by_folder]
     if outside:
         raise DataError(
             f"{shown(root)}: {len(outside)} files lie outside train/, validation/ and test/; move them, first "
             f"{shown(outside[0])}"
         )
-    return given
+    return by_folder
 
 
 def named_items(root: Path, paths: list[Path], depth: int) -> list[Item]:
@@ -115,7 +115,7 @@ def shared_out(
     return owners
 
 
-def first_of_each(items: list[Item], count: int | None) -> list[Item]:
+def first_per_speaker(items: list[Item], count: int | None) -> list[Item]:
     """The first `count` recordings of every speaker by name (None: all); DataError below one."""
     if count is None:
         return items

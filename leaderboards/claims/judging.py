@@ -109,11 +109,11 @@ def estimate(
     seeds: list[Any] = sorted(set.intersection(*several)) if several else [None]
     if not seeds:
         raise NotTestedError("its runs have no seed in common")
-    found = []
+    estimates = []
     for seed in seeds:
         chosen = {label: results[label].get(seed) or next(iter(results[label].values())) for label in labels}
-        found.append(_of_one_seed(criterion, subset, split, chosen, error))
-    means, lows, highs, items = zip(*found, strict=True)
+        estimates.append(_of_one_seed(criterion, subset, split, chosen, error))
+    means, lows, highs, items = zip(*estimates, strict=True)
     return Estimate(*across_seeds(means, lows, highs, 1 - error), min(items))
 
 
@@ -204,14 +204,14 @@ def _together(verdicts: Sequence[Verdict], both: bool) -> Verdict:
     return bad if bad in verdicts else good if set(verdicts) == {good} else "undecided"
 
 
-def _holds(test: Criterion, found: Estimate) -> bool:
-    reached, kept = found.low >= test.limit - test.tolerance, found.high <= test.limit + test.tolerance
-    above, below = found.low > test.limit, found.high < test.limit
+def _holds(test: Criterion, interval: Estimate) -> bool:
+    reached, kept = interval.low >= test.limit - test.tolerance, interval.high <= test.limit + test.tolerance
+    above, below = interval.low > test.limit, interval.high < test.limit
     return {"at_least": reached, "at_most": kept, "above": above, "below": below, "about": reached and kept}[test.bound]
 
 
-def _fails(test: Criterion, found: Estimate) -> bool:
-    under, over = found.high < test.limit - test.tolerance, found.low > test.limit + test.tolerance
+def _fails(test: Criterion, interval: Estimate) -> bool:
+    under, over = interval.high < test.limit - test.tolerance, interval.low > test.limit + test.tolerance
     return {"at_least": under, "at_most": over, "above": under, "below": over, "about": under or over}[test.bound]
 
 

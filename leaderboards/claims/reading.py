@@ -57,15 +57,15 @@ class _MalformedError(ValueError):
 
 def _file(path: Path, content: Any) -> ClaimsFile:
     needed = ("paper", "protocol", "profiles", "runs", "claims")
-    given = _fields("the file", content, needed, ("notes", "tables", "figures"))
+    fields = _fields("the file", content, needed, ("notes", "tables", "figures"))
     profiles = {
-        str(name): _profile(str(name), entry) for name, entry in _mapping("profiles", given["profiles"]).items()
+        str(name): _profile(str(name), entry) for name, entry in _mapping("profiles", fields["profiles"]).items()
     }
-    runs = {name: _runs(profile, name, given["runs"]) for name, profile in profiles.items()}
+    runs = {name: _runs(profile, name, fields["runs"]) for name, profile in profiles.items()}
     known = list(dict.fromkeys(label for labelled in runs.values() for label in labelled))
-    claims = tuple(_claim(number, entry) for number, entry in enumerate(_list("claims", given["claims"]), 1))
-    tables = tuple(map(_table, _list("tables", given.get("tables", []))))
-    figures = tuple(map(_figure, _list("figures", given.get("figures", []))))
+    claims = tuple(_claim(number, entry) for number, entry in enumerate(_list("claims", fields["claims"]), 1))
+    tables = tuple(map(_table, _list("tables", fields.get("tables", []))))
+    figures = tuple(map(_figure, _list("figures", fields.get("figures", []))))
     for where, patterns in _mentions(claims, tables, figures):
         for pattern in patterns:
             if not matching([pattern], known):
@@ -73,34 +73,34 @@ def _file(path: Path, content: Any) -> ClaimsFile:
     ids = [claim.id for claim in claims]
     if twice := next((id_ for id_ in ids if ids.count(id_) > 1), None):
         raise _MalformedError(f"claim {twice}: two claims have this id")
-    notes, protocol = (tuple(map(_text, _list(key, given.get(key, [])))) for key in ("notes", "protocol"))
-    return ClaimsFile(path, _text(given["paper"]), notes, protocol, profiles, runs, claims, tables, figures)
+    notes, protocol = (tuple(map(_text, _list(key, fields.get(key, [])))) for key in ("notes", "protocol"))
+    return ClaimsFile(path, _text(fields["paper"]), notes, protocol, profiles, runs, claims, tables, figures)
 
 
 def _profile(name: str, content: Any) -> Profile:
-    given = _fields(f"profile {name}", content, ("cost",), ("settings", "names", "train_items"))
-    settings, names = (_mapping(f"profile {name}: {key}", given.get(key, {})) for key in ("settings", "names"))
-    count = given.get("train_items", 0)
+    fields = _fields(f"profile {name}", content, ("cost",), ("settings", "names", "train_items"))
+    settings, names = (_mapping(f"profile {name}: {key}", fields.get(key, {})) for key in ("settings", "names"))
+    count = fields.get("train_items", 0)
     if not isinstance(count, int) or count < 0:
         raise _MalformedError(f"profile {name}: train_items={count!r} must be a number of items")
-    return Profile(str(given["cost"]), settings, names, count)
+    return Profile(str(fields["cost"]), settings, names, count)
 
 
 def _runs(profile: Profile, name: str, content: Any) -> dict[str, LabelledRun]:
     """Every template filled in with every combination that the profile asks for."""
-    found: dict[str, LabelledRun] = {}
+    runs: dict[str, LabelledRun] = {}
     for number, group in enumerate(_list("runs", content), 1):
         where = f"runs, entry {number}"
-        given = _fields(where, group, ("label", "settings", "for"), ("on_train",))
-        template = _mapping(f"{where}: settings", given["settings"])
-        for combination in _combinations(f"{where}: for", _mapping(f"{where}: for", given["for"]).get(name, [])):
+        fields = _fields(where, group, ("label", "settings", "for"), ("on_train",))
+        template = _mapping(f"{where}: settings", fields["settings"])
+        for combination in _combinations(f"{where}: for", _mapping(f"{where}: for", fields["for"]).get(name, [])):
             values = {**profile.names, **combination}
-            label = str(_filled(where, given["label"], values))
-            if label in found:
+            label = str(_filled(where, fields["label"], values))
+            if label in runs:
                 raise _MalformedError(f"{where}: two runs of {name} are labelled {label!r}")
             settings = _filled(where, {**profile.settings, **template}, values)
-            found[label] = LabelledRun(settings, bool(given.get("on_train", False)))
-    return found
+            runs[label] = LabelledRun(settings, bool(fields.get("on_train", False)))
+    return runs
 
 
 def _combinations(where: str, content: Any) -> Iterator[dict[str, Any]]:
@@ -130,77 +130,77 @@ def _filled(where: str, value: Any, names: Mapping[str, Any]) -> Any:
 
 def _claim(number: int, content: Any) -> Claim:
     where = f"claim {content['id']}" if isinstance(content, Mapping) and "id" in content else f"claim no. {number}"
-    given = _fields(where, content, ("id", "statement", "where", "paper", "test"), ("subset", "splits"))
-    id_, statement, place, paper = (_text(given[key]) for key in ("id", "statement", "where", "paper"))
-    test, subset = _test(where, given["test"]), _subset(where, given.get("subset", {}))
-    return Claim(id_, statement, place, paper, test, subset, _splits(where, given.get("splits", ["test"])))
+    fields = _fields(where, content, ("id", "statement", "where", "paper", "test"), ("subset", "splits"))
+    id_, statement, place, paper = (_text(fields[key]) for key in ("id", "statement", "where", "paper"))
+    test, subset = _test(where, fields["test"]), _subset(where, fields.get("subset", {}))
+    return Claim(id_, statement, place, paper, test, subset, _splits(where, fields.get("splits", ["test"])))
 
 
 def _test(where: str, content: Any) -> Test:
-    given = _mapping(f"{where}: test", content)
+    fields = _mapping(f"{where}: test", content)
     for kind in ("all", "any"):
-        if kind in given:
-            _fields(f"{where}: test", given, (kind,), ())
-            tests = tuple(_test(where, entry) for entry in _list(f"{where}: {kind}", given[kind]))
+        if kind in fields:
+            _fields(f"{where}: test", fields, (kind,), ())
+            tests = tuple(_test(where, entry) for entry in _list(f"{where}: {kind}", fields[kind]))
             if not tests:
                 raise _MalformedError(f"{where}: {kind} lists no test")
             return Joint(kind, tests)
-    form = _one_of(where, given, tuple(SIDES))
-    bound = _one_of(where, given, get_args(Bound))
-    _fields(f"{where}: test", given, (form, bound, *(["tolerance"] if bound == "about" else [])), ())
-    metric, *sides = _list(f"{where}: {form}", given[form]) or [None]
+    form = _one_of(where, fields, tuple(SIDES))
+    bound = _one_of(where, fields, get_args(Bound))
+    _fields(f"{where}: test", fields, (form, bound, *(["tolerance"] if bound == "about" else [])), ())
+    metric, *sides = _list(f"{where}: {form}", fields[form]) or [None]
     if len(sides) != SIDES[form]:
         raise _MalformedError(f"{where}: {form} must list a metric and {SIDES[form]} side(s)")
     parsed = tuple(_side(where, side) for side in sides)
     if len({side.quantifier for side in parsed} & {"every", "any"}) > 1:
         raise _MalformedError(f"{where}: a comparison is of every one or of any one, not both; write two under all")
-    limits = (_number(where, given[key]) for key in (bound, *(["tolerance"] if bound == "about" else [])))
+    limits = (_number(where, fields[key]) for key in (bound, *(["tolerance"] if bound == "about" else [])))
     return Criterion(form, _metric(where, metric), parsed, bound, *limits)
 
 
 def _metric(where: str, content: Any) -> Column:
     if isinstance(content, str):
         return Column(content)
-    given = _fields(f"{where}: metric", content, ("share", "beyond"), ())
-    return Column(str(given["share"]), _number(where, given["beyond"]))
+    fields = _fields(f"{where}: metric", content, ("share", "beyond"), ())
+    return Column(str(fields["share"]), _number(where, fields["beyond"]))
 
 
 def _side(where: str, content: Any) -> Side:
     if not isinstance(content, Mapping):
         return Side(tuple(map(str, [content] if isinstance(content, str) else _list(f"{where}: side", content))))
     kind = _one_of(where, content, ("runs", "every", "any"))
-    given = _fields(f"{where}: side", content, (kind,), ("subset",))
-    subset = _subset(where, given["subset"]) if "subset" in given else None
+    fields = _fields(f"{where}: side", content, (kind,), ("subset",))
+    subset = _subset(where, fields["subset"]) if "subset" in fields else None
     quantifier: Quantifier = "mean" if kind == "runs" else kind  # type: ignore[assignment]
-    return _side(where, given[kind])._replace(quantifier=quantifier, subset=subset)
+    return _side(where, fields[kind])._replace(quantifier=quantifier, subset=subset)
 
 
 def _subset(where: str, content: Any) -> dict[str, Any]:
     """Column -> {at_least, at_most}, or the values that count."""
-    found: dict[str, Any] = {}
+    subset: dict[str, Any] = {}
     for column, limits in _mapping(f"{where}: subset", content).items():
         if isinstance(limits, Mapping):
             limits = _fields(f"{where}: subset", limits, (), ("at_least", "at_most"))
-            found[str(column)] = {key: _number(where, value) for key, value in limits.items()}
+            subset[str(column)] = {key: _number(where, value) for key, value in limits.items()}
         else:
-            found[str(column)] = limits if isinstance(limits, list) else [limits]
-    return found
+            subset[str(column)] = limits if isinstance(limits, list) else [limits]
+    return subset
 
 
 def _table(content: Any) -> Table:
     where = f"table {content.get('title')}" if isinstance(content, Mapping) else "tables"
-    given = _fields(where, content, ("title", "metrics", "paper"), ("splits", "note"))
-    metrics = tuple(map(str, _list(f"{where}: metrics", given["metrics"])))
+    fields = _fields(where, content, ("title", "metrics", "paper"), ("splits", "note"))
+    metrics = tuple(map(str, _list(f"{where}: metrics", fields["metrics"])))
     paper = {
         str(label): numbers if isinstance(numbers, list) else [numbers]
-        for label, numbers in _mapping(f"{where}: paper", given["paper"]).items()
+        for label, numbers in _mapping(f"{where}: paper", fields["paper"]).items()
     }
     if wrong := next((label for label, numbers in paper.items() if len(numbers) != len(metrics)), None):
         raise _MalformedError(
             f"{where}: {wrong} must have a number for each of {', '.join(metrics)}; null where there is none"
         )
-    splits = _splits(where, given.get("splits", ["test"]))
-    return Table(_text(given["title"]), metrics, paper, splits, _text(given.get("note", "")))
+    splits = _splits(where, fields.get("splits", ["test"]))
+    return Table(_text(fields["title"]), metrics, paper, splits, _text(fields.get("note", "")))
 
 
 def _figure(content: Any) -> Figure:
@@ -209,13 +209,13 @@ def _figure(content: Any) -> Figure:
     if kind not in FIGURES:
         raise _MalformedError(f"{where}: kind={kind!r} must be one of {', '.join(FIGURES)}")
     needed, further = FIGURES[kind]
-    given = _fields(where, content, ("file", "kind", "title", "runs", *needed), further)
-    if Path(str(given["file"])).name != given["file"] or not given["file"].endswith(".png"):
+    fields = _fields(where, content, ("file", "kind", "title", "runs", *needed), further)
+    if Path(str(fields["file"])).name != fields["file"] or not fields["file"].endswith(".png"):
         raise _MalformedError(f"{where}: file must be a name like fig3.png")
-    runs = {str(name): _side(where, side) for name, side in _mapping(f"{where}: runs", given["runs"]).items()}
-    given |= {"runs": runs, "subset": _subset(where, given.get("subset", {}))}
-    given |= {"split": _splits(where, [given.get("split", "test")])[0]}
-    return Figure(**given)
+    runs = {str(name): _side(where, side) for name, side in _mapping(f"{where}: runs", fields["runs"]).items()}
+    fields |= {"runs": runs, "subset": _subset(where, fields.get("subset", {}))}
+    fields |= {"split": _splits(where, [fields.get("split", "test")])[0]}
+    return Figure(**fields)
 
 
 def _mentions(
@@ -233,15 +233,15 @@ def _mentions(
 
 
 def _fields(where: str, content: Any, needed: Sequence[str], further: Sequence[str]) -> dict[str, Any]:
-    given = _mapping(where, content)
+    fields = _mapping(where, content)
     known = [*needed, *further]
-    if strange := next((str(key) for key in given if key not in known), None):
+    if strange := next((str(key) for key in fields if key not in known), None):
         raise _MalformedError(
             f"{where}: has no field {strange!r}{nearest(strange, known)} There are: {', '.join(known)}"
         )
-    if missing := next((key for key in needed if key not in given), None):
+    if missing := next((key for key in needed if key not in fields), None):
         raise _MalformedError(f"{where}: lacks {missing!r}")
-    return given
+    return fields
 
 
 def _mapping(where: str, content: Any) -> dict[str, Any]:
@@ -266,8 +266,8 @@ def _number(where: str, value: Any) -> float:
     return float(value)
 
 
-def _one_of(where: str, given: Mapping[str, Any], keys: Sequence[Key]) -> Key:
-    there = [key for key in keys if key in given]
+def _one_of(where: str, fields: Mapping[str, Any], keys: Sequence[Key]) -> Key:
+    there = [key for key in keys if key in fields]
     if len(there) != 1:
         raise _MalformedError(
             f"{where}: must have exactly one of {', '.join(keys)}; it has {', '.join(there) or 'none'}"

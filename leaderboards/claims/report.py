@@ -65,10 +65,10 @@ def _head(file: ClaimsFile, profile: str, results: Results, judged: Sequence[Jud
     yield f"From the records alone: `{command} --report-only`.\n"
     yield f"{_counted(results)}\n"
     yield "Notes\n"
-    said = [note for record in records for note in record.notes]
+    notes = [note for record in records for note in record.notes]
     versions = sorted({str(record.spec.get("version")) for record in records})
     mixed = [f"the runs were made by {len(versions)} versions of the code: {', '.join(versions)}"] * (len(versions) > 1)
-    yield from (f"- {note}" for note in [*file.notes, *dict.fromkeys(said), *mixed])
+    yield from (f"- {note}" for note in [*file.notes, *dict.fromkeys(notes), *mixed])
     yield "\nProtocol\n"
     yield from (f"- {line}" for line in file.protocol)
     yield ""
@@ -98,21 +98,21 @@ def _claims_table(judged: Sequence[Judged]) -> Iterable[str]:
 
 
 def _ours(judged: Judged) -> str:
-    found = judged.findings
-    if len(found) == 1:
-        return _interval(found[0].estimate, _signed(found[0].what))
-    held = sum(finding.verdict == "holds" for finding in found)
-    signed, several = _signed(found[0].what), len({finding.what.partition(":")[0] for finding in found}) > 1
-    low, high = (_number(choose(finding.estimate.mean for finding in found), signed) for choose in (min, max))
-    return f"{held} of {len(found)} hold" + ("" if several else f"; {low} to {high}")
+    findings = judged.findings
+    if len(findings) == 1:
+        return _interval(findings[0].estimate, _signed(findings[0].what))
+    held = sum(finding.verdict == "holds" for finding in findings)
+    signed, several = _signed(findings[0].what), len({finding.what.partition(":")[0] for finding in findings}) > 1
+    low, high = (_number(choose(finding.estimate.mean for finding in findings), signed) for choose in (min, max))
+    return f"{held} of {len(findings)} hold" + ("" if several else f"; {low} to {high}")
 
 
 def _details(judged: Sequence[Judged]) -> Iterable[str]:
     for one in judged:
         yield f"- `{one.claim.id}`, {SET[one.split]}: {one.verdict}{f' ({one.why})' if one.why else ''}"
-        for what, found, verdict in one.findings:
-            items = f", {found.items} items" if found.items else ""
-            yield f"  - {what} = {_interval(found, _signed(what))}{items}: {verdict}"
+        for what, interval, verdict in one.findings:
+            items = f", {interval.items} items" if interval.items else ""
+            yield f"  - {what} = {_interval(interval, _signed(what))}{items}: {verdict}"
     yield ""
 
 
@@ -178,12 +178,12 @@ def _level(
 def _figure(figure: Figure, results: Results, folder: Path, command: str) -> Iterable[str]:
     yield f"### {figure.title}\n"
     try:
-        said = DRAW[figure.kind](figure, results, folder / figure.file)
+        caption = DRAW[figure.kind](figure, results, folder / figure.file)
     except (ValueError, NotTestedError) as reason:
         yield f"Not drawn: {reason}.\n"
         return
     yield f"![{figure.title}]({figure.file})\n"
-    yield f"{SET[figure.split].capitalize()}{said}. Made by `{command}`.\n"
+    yield f"{SET[figure.split].capitalize()}{caption}. Made by `{command}`.\n"
 
 
 def _draw_rates(figure: Figure, results: Results, path: Path) -> str:
@@ -263,11 +263,11 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _interval(found: Estimate, signed: bool) -> str:
-    mean = _number(found.mean, signed)
-    if math.isnan(found.low + found.high) or found.low == found.high:
+def _interval(interval: Estimate, signed: bool) -> str:
+    mean = _number(interval.mean, signed)
+    if math.isnan(interval.low + interval.high) or interval.low == interval.high:
         return mean
-    return f"{mean} [{_number(found.low, signed)}, {_number(found.high, signed)}]"
+    return f"{mean} [{_number(interval.low, signed)}, {_number(interval.high, signed)}]"
 
 
 def _signed(what: str) -> bool:

@@ -75,7 +75,7 @@ def state_round_trips(make: Make) -> None:
     demand(save(other.state_dict()) == data, "a fresh object that loaded the state saves other bytes")
     latents = sample(quantizer, 4, 32)
     for training in (True, False):
-        first, second = (seeded(each.train(training), latents) for each in (quantizer, other))
+        first, second = (seeded(module.train(training), latents) for module in (quantizer, other))
         demand(
             same(first, second),
             f"a fresh object that loaded the state differs in {mode(other)}; make hardness, counters and whatever "
@@ -159,10 +159,10 @@ def bits_agree_with_the_coder(make: Make) -> None:
     """The bits of a forward in evaluation are at least what the coder spends; those of a learned rate within 5 %."""
     quantizer = _trained(make).eval()
     out = quantizer(sample(quantizer, 1, 400, seed=6))
-    spent, said = information(quantizer, out.codes), float(out.bits.detach().sum())
+    spent, bits = information(quantizer, out.codes), float(out.bits.detach().sum())
     demand(
-        spent <= 1.05 * said and (not quantizer.rate_is_learned or said <= 1.05 * spent + 40),
-        f"a forward says {said:.0f} bit, the coder spends {spent:.0f}; the bits of {hook(quantizer, 'objective')} must "
+        spent <= 1.05 * bits and (not quantizer.rate_is_learned or bits <= 1.05 * spent + 40),
+        f"a forward says {bits:.0f} bit, the coder spends {spent:.0f}; the bits of {hook(quantizer, 'objective')} must "
         "be those of the tables, or nominal",
     )
 

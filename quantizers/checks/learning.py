@@ -26,9 +26,9 @@ ASKED_RATES = ((32, 30.0), (32, 60.0), (256, 282.0))  # channels, bits per posit
 def for_rate_is_met(make: Make) -> None:
     """for_rate(channels, bits) gives options that spend `bits` within 5 %, or refuses in one line."""
     quantizer = fresh(make)
-    own = [(quantizer.channels, bits) for bits in (4.0, 6.5, 10.0)]
+    cases = [(quantizer.channels, bits) for bits in (4.0, 6.5, 10.0)]
     others = [(channels, bits) for channels, bits in ASKED_RATES if _takes(type(quantizer), channels)]
-    for channels, bits in (*own, *others):
+    for channels, bits in (*cases, *others):
         try:
             options = quantizer.for_rate(channels, bits)
         except ValueError as refusal:

@@ -53,8 +53,8 @@ def stacked_stepper_equals_step(make: Make) -> None:
     with torch.no_grad():
         one = quantizer.stacked_stepper(stacked, noise)
         together = torch.stack([one(latents[..., t], t) for t in range(POSITIONS)], 3)
-        for n, own in enumerate(latents):
-            module = _Whole(quantizer, own, noise)
+        for n, variant in enumerate(latents):
+            module = _Whole(quantizer, variant, noise)
             values = {f"quantizer.{name}": values[n] for name, values in stacked.items()}
             demand(
                 close(together[n], torch.func.functional_call(module, values).latents),

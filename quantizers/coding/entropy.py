@@ -100,11 +100,11 @@ def least_bits(source: Source, coder: Coder = "range") -> float:
     def add(tables: Tables, _: int) -> Tensor:
         nonlocal bits
         streams, columns = tables.index.shape[1], tables.counts.shape[1]
-        own = tables.counts[:, : columns - tables.escape]
-        if own.numel() == 0:  # every symbol is escaped
+        counts = tables.counts[:, : columns - tables.escape]
+        if counts.numel() == 0:  # every symbol is escaped
             bits += streams * ESCAPE_BITS
         elif coder == "range":
-            bits += streams * (TABLE_BITS - float(own.max().double().log2()))
+            bits += streams * (TABLE_BITS - float(counts.max().double().log2()))
         elif columns > 1:
             bits += streams  # the shortest code word
         return torch.zeros_like(tables.index)

@@ -24,12 +24,12 @@ class Composition(Quantizer, ABC):
         super().__init__(channels)
         self.parts = nn.ModuleList(parts)
         self.active = len(self.parts)
-        self.rate_is_learned = any(part.rate_is_learned for part in self.each())  # type: ignore[misc]
+        self.rate_is_learned = any(part.rate_is_learned for part in self.active_parts())  # type: ignore[misc]
 
     @property
     @final
     def alphabet(self) -> tuple[int | None, ...]:
-        return tuple(size for part in self.each() for size in part.alphabet)
+        return tuple(size for part in self.active_parts() for size in part.alphabet)
 
     @property
     def noise_rows(self) -> int:
@@ -37,7 +37,7 @@ class Composition(Quantizer, ABC):
 
     def rows(self) -> list[int]:
         """Noise rows that each part in operation gets."""
-        return [part.noise_rows for part in self.each()]
+        return [part.noise_rows for part in self.active_parts()]
 
     def random(self, batch: int, positions: int, start: int) -> Noise:
         none = torch.zeros(batch, 0, positions, dtype=self.float_type, device=self.device)
@@ -46,7 +46,7 @@ class Composition(Quantizer, ABC):
     @final
     def tables(self, known: Codes) -> Tables:
         begin = 0
-        for part in self.each():
+        for part in self.active_parts():
             end = begin + len(part.alphabet)
             if known.shape[1] < end:
                 return part.tables(known[:, begin:])
@@ -55,16 +55,16 @@ class Composition(Quantizer, ABC):
 
     @final
     def fit_tables(self, codes: Codes) -> None:
-        for part, own, _ in self.divided(codes, codes[:, :0]):
-            part.fit_tables(own)
+        for part, streams, _ in self.divided(codes, codes[:, :0]):
+            part.fit_tables(streams)
 
     @final
     def coarsen(self, amount: float) -> None:
-        for part in self.each():
+        for part in self.active_parts():
             part.coarsen(amount)
 
     @final
-    def each(self) -> list[Quantizer]:
+    def active_parts(self) -> list[Quantizer]:
         """The parts in operation."""
         return cast(list[Quantizer], list(self.parts)[: self.active])
 
@@ -72,7 +72,7 @@ class Composition(Quantizer, ABC):
     def numbered(self) -> Iterator[tuple[Quantizer, int]]:
         """The parts in operation and how many rows they get, told the seed of shared noise and their first row."""
         first = self.first_row
-        for part, rows in zip(self.each(), self.rows(), strict=True):
+        for part, rows in zip(self.active_parts(), self.rows(), strict=True):
             part.dither_seed, part.first_row = self.dither_seed, first
             first += rows
             yield part, rows
@@ -81,7 +81,7 @@ class Composition(Quantizer, ABC):
     def with_noise(self, noise: Tensor) -> Iterator[tuple[Quantizer, Tensor]]:
         """The parts in operation, each with its rows."""
         first = 0
-        for part, rows in zip(self.each(), self.rows(), strict=True):
+        for part, rows in zip(self.active_parts(), self.rows(), strict=True):
             yield part, noise[:, first : first + rows]
             first += rows
 
@@ -89,11 +89,11 @@ class Composition(Quantizer, ABC):
     def divided(self, codes: Tensor, noise: Tensor) -> Iterator[tuple[Quantizer, Tensor, Tensor]]:
         """The parts that there are codes for, each with its streams and rows."""
         stream = 0
-        for part, own in self.with_noise(noise):
+        for part, part_noise in self.with_noise(noise):
             if stream >= codes.shape[1]:
                 break
             end = stream + len(part.alphabet)
-            yield part, codes[:, stream:end], own
+            yield part, codes[:, stream:end], part_noise
             stream = end
 
     @final
@@ -135,9 +135,9 @@ def _counts(stage: Nested, bits: float, most: int) -> list[int]:
 def _common_options(stage: Nested, bits: float, sizes: list[int]) -> dict[str, Any]:
     """The stage's own for_rate where it is the same for all parts: each spends the same, or in proportion."""
     for share in (lambda size: 1 / len(sizes), lambda size: size / sum(sizes)):
-        found = [stage.for_rate(size, bits * share(size)) for size in sorted(set(sizes), reverse=True)]
-        if all(other == found[0] for other in found):
-            return found[0]
+        options = [stage.for_rate(size, bits * share(size)) for size in sorted(set(sizes), reverse=True)]
+        if all(other == options[0] for other in options):
+            return options[0]
     raise ValueError(f"{min(sizes)} and {max(sizes)} channels need different options; choose another number")
 
 

@@ -224,8 +224,8 @@ class SteppedQuantizer(Quantizer, ABC):
 
     def _bits(self, symbols: Tensor) -> Bits:
         floor = torch.full((), -float(TABLE_BITS), dtype=symbols.dtype, device=symbols.device)
-        each = -torch.logaddexp2(self.log2_mass(symbols), floor)  # no count of a table is below 1
-        return each.clamp_min(0).sum(1)
+        bits = -torch.logaddexp2(self.log2_mass(symbols), floor)  # no count of a table is below 1
+        return bits.clamp_min(0).sum(1)
 
     @torch.no_grad()
     def _coded_bits(self, codes: Codes) -> Bits:

@@ -64,7 +64,7 @@ def failures(results: list[Any]) -> dict[str, str]:
 def by_hand(method: type[Quantizer], **options: Any) -> Product:
     """Three channels in groups of two and one; codewords (0, 0) and (4, 4), then -1 and 1."""
     quantizer = Product(3, Nested(method, {"codebook_bits": 1.0, **options}))
-    first, second = quantizer.each()
+    first, second = quantizer.active_parts()
     first.place(torch.tensor([[0.0, 0.0], [4.0, 4.0]]))  # type: ignore[operator]
     second.place(torch.tensor([[-1.0], [1.0]]))  # type: ignore[operator]
     return quantizer
@@ -117,7 +117,7 @@ def test_a_product_of_one_group_is_its_stage() -> None:
 def test_each_group_is_updated_from_its_own_channels() -> None:
     quantizer = by_hand(EMAVQ).train()
     quantizer.update(torch.tensor([[[3.0], [1.5], [-0.2]]]), torch.tensor([[[1], [0]]]), 0.0)
-    first, second = (part.get_parameter("codebook").flatten().tolist() for part in quantizer.each())
+    first, second = (part.get_parameter("codebook").flatten().tolist() for part in quantizer.active_parts())
     assert first == pytest.approx([0.0, 0.0, 0.99 * 4 + 0.01 * 3.0, 0.99 * 4 + 0.01 * 1.5])
     assert second == pytest.approx([-0.99 - 0.01 * 0.2, 1.0])
 
@@ -125,13 +125,13 @@ def test_each_group_is_updated_from_its_own_channels() -> None:
 def test_each_group_starts_from_its_own_channels() -> None:
     quantizer = Product(3, Nested(NSVQ, SMALL)).train()
     quantizer.fit(torch.tensor([100.0, 100.0, -7.0])[:, None] + torch.randn(4, 3, 50))
-    first, second = (part.get_parameter("codebook") for part in quantizer.each())
+    first, second = (part.get_parameter("codebook") for part in quantizer.active_parts())
     assert (first - 100).abs().max() < 5 and (second + 7).abs().max() < 5
 
 
 def test_groups_are_as_equal_as_possible() -> None:
-    assert [part.channels for part in Product(32, Nested(NSVQ, SMALL), groups=3).each()] == [11, 11, 10]
-    assert [part.channels for part in Product(5, Nested(NSVQ, SMALL), groups=5).each()] == [1] * 5
+    assert [part.channels for part in Product(32, Nested(NSVQ, SMALL), groups=3).active_parts()] == [11, 11, 10]
+    assert [part.channels for part in Product(5, Nested(NSVQ, SMALL), groups=5).active_parts()] == [1] * 5
 
 
 @pytest.mark.parametrize(

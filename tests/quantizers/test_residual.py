@@ -115,13 +115,13 @@ def by_hand(method: type[Quantizer], **options: Any) -> Residual:
     """One channel, two stages: codewords 0 and 4, then -1 and 1."""
     quantizer = Residual(1, Nested(method, {"codebook_bits": 1.0, **options}), stages=2)
     with torch.no_grad():
-        for part, codewords in zip(quantizer.each(), ([0.0, 4.0], [-1.0, 1.0]), strict=True):
+        for part, codewords in zip(quantizer.active_parts(), ([0.0, 4.0], [-1.0, 1.0]), strict=True):
             part.place(torch.tensor(codewords)[:, None])  # type: ignore[operator]
     return quantizer
 
 
 def codebooks(quantizer: Residual) -> list[Tensor]:
-    return [part.get_parameter("codebook") for part in quantizer.each()]
+    return [part.get_parameter("codebook") for part in quantizer.active_parts()]
 
 
 # -- the contract, whatever the stages are ----------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_a_scale_that_decoding_does_not_read_learns_in_every_stage() -> None:
     assert out.codes.flatten().tolist() == [2, 1, 1] and out.latents.item() == pytest.approx(4.0)
     out.latents.sum().backward()
     assert latents.grad is not None and latents.grad.item() == pytest.approx(1 - 0.5**3)
-    scales = [part.get_parameter("scale").grad for part in quantizer.each()]
+    scales = [part.get_parameter("scale").grad for part in quantizer.active_parts()]
     assert [scale.item() for scale in scales if scale is not None] == pytest.approx([4.6 / 4, 2.6 / 2, 1.6])
 
 
