@@ -29,7 +29,7 @@ class Tiny(Recordings):
         return []
 """
 QUANTIZER = """
-from dataclasses import replace, dataclass
+from dataclasses import dataclass
 from codecbench.quantizers.nsvq import NSVQ as Base
 
 @dataclass(frozen=True)
