@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 import soxr
-from codecbench.datamodules.base import SAMPLE_RATE, active_level
+from codecbench.datamodules.parts.sound import SAMPLE_RATE, active_level
 
 FOLDER = Path(__file__).parent
 ESPEAK = "1.51"
