@@ -82,7 +82,7 @@ def add_output_option(parser: Any, text: str = "default: runs") -> None:
 
 def add_plugins(arguments: argparse.Namespace) -> None:
     """Register the files that --plugin names."""
-    if arguments.plugin:
+    if getattr(arguments, "plugin", None):  # not every command takes them
         from ..specs.registry import add_file
 
         for path in arguments.plugin:
