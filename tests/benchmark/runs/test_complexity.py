@@ -17,6 +17,7 @@ PUBLISHED = {  # millions of parameters, MMAC/s
 }
 
 
+@pytest.mark.slow
 def test_the_table_has_every_codec_and_the_published_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ls", "codecs", "--complexity"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

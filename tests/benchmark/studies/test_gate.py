@@ -48,6 +48,7 @@ def gate(place: Path, monkeypatch: pytest.MonkeyPatch, baseline: Path, output: P
     return gating.gate(baseline, LIMITS, output, console), console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_an_unchanged_method_passes_and_scores_the_same(place: Path, tmp_path: Path, monkeypatch) -> None:
     code, text = gate(place, monkeypatch, place / "runs", tmp_path)
     assert code == 0 and "passed" in text

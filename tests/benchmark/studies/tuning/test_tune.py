@@ -265,7 +265,7 @@ def test_a_poor_trial_is_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
             done[-1] += 1
         return 4.0
 
-    monkeypatch.setattr(objectives, "evaluate", curve)
+    monkeypatch.setattr(objectives, "score_trial", curve)
     monkeypatch.setattr(tune, "prepare", lambda *_: "negative validation loss")
     assert search("--trials", "7") == 0
     assert done == [2, 2, 2, 2, 2, 0, 2]
