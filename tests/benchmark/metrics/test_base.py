@@ -119,6 +119,7 @@ def test_a_metric_of_an_installed_package_is_scored_recorded_and_shown(installed
     assert record["scores"]["peak_error"]["mean"] == pytest.approx(sum(errors.values()) / 2)
 
 
+@pytest.mark.slow
 def test_worker_processes_and_torchmetrics_know_a_metric_of_an_installed_package(installed, tmp_path):
     code = """
         import numpy, torch

@@ -56,6 +56,7 @@ def test_an_unchanged_method_passes_and_scores_the_same(place: Path, tmp_path: P
     assert before.scores == after.scores
 
 
+@pytest.mark.slow
 def test_a_codebook_that_never_learns_is_caught(place: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(NSVQ, "fit", lambda self, latents: None)
     monkeypatch.setattr(NSVQ, "update", lambda self, latents, codes, progress: None)
