@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from ...leaderboards import records
-from ...leaderboards.errors import RecordError
+from ...leaderboards.errors import RecordError, nearest
 from ...leaderboards.gate import compare, exit_code, machines, parse_limit, report, same_machine
 from ...leaderboards.records import Record
 from ..runs.run import run_one
@@ -22,6 +22,11 @@ def gate(baseline: Path, limits: list[str], output_dir: Path, console: Console, 
     known = records.find(baseline)
     specs = make_specs(profile=profile)
     pairs = [(spec, _baseline(spec, known, baseline, profile)) for spec in specs]  # all there before anything is run
+    for limit in wanted:
+        for _, before in pairs:
+            if limit.metric not in before.scores:
+                hint = nearest(limit.metric, before.scores)
+                raise RecordError(f"--max-drop {limit.metric}: {before.name} has no such score{hint}")
     code = 0
     for spec, before in pairs:
         folder = output_dir / "gate" / spec.name

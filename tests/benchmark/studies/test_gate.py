@@ -90,3 +90,10 @@ def test_a_baseline_of_other_settings_is_refused_before_anything_runs(tmp_path: 
     assert main(["gate", "--baseline", str(tmp_path / "empty"), "--max-drop", "vstoi=0.02"]) == 2
     assert "benchmark run --profile ci" in capsys.readouterr().err
     assert main(["gate", "--baseline", str(tmp_path / "empty"), "--max-drop", "vstoi"]) == 2
+
+
+def test_a_metric_that_the_baseline_lacks_is_said_before_anything_is_trained(tmp_path: Path, capsys) -> None:
+    committed = Path(__file__).parents[3] / "leaderboards" / "results" / "ci"
+    words = ["gate", "--baseline", str(committed), "--max-drop", "vstoy=0.1", "--output-dir", str(tmp_path)]
+    assert main(words) == 2
+    assert "has no such score; did you mean vstoi?" in capsys.readouterr().err and not list(tmp_path.iterdir())
